@@ -1,0 +1,96 @@
+/** Elections: pre-vote, then phase 1 for all instances at once, then leadership. */
+import { acceptedAboveChosen, boundByLease, promise, stepDown } from './acceptor.js';
+import { type Ballot, nextBallot } from './ballot.js';
+import { becomeLeader } from './leader.js';
+import type { GroupState } from './state.js';
+import type { AcceptedEntry } from './types.js';
+
+/** Starts an election when no lease binds this replica and no leader was heard for long enough, or again after one failed. */
+export function tickElection(state: GroupState): void {
+  const { role, now_ms } = state;
+  if (role.type === 'leader') return;
+  if (role.type === 'follower') {
+    if (now_ms < state.election_at_ms || boundByLease(state, state.config.self)) return;
+    state.leader = null;
+    startPreVote(state);
+  } else if (now_ms >= role.until_ms) {
+    stepDown(state);
+  }
+}
+
+/** Asks whether a majority would promise. */
+function startPreVote(state: GroupState): void {
+  const { self, options } = state.config;
+  state.pre_vote_round += 1;
+  const round = state.pre_vote_round;
+  state.role = {
+    type: 'pre_candidate',
+    round,
+    votes: new Set([self]),
+    until_ms: state.now_ms + options.election_timeout_ms,
+  };
+  state.broadcast({ type: 'pre_vote', round, chosen_through: state.chosen_through });
+  if (state.quorum === 1) startPrepare(state);
+}
+
+export function onPreVoteReply(
+  state: GroupState,
+  from: number,
+  message: { readonly round: number; readonly granted: boolean; readonly promised: Ballot },
+): void {
+  if (message.promised > state.highest_seen) state.highest_seen = message.promised;
+  const { role } = state;
+  if (role.type !== 'pre_candidate' || role.round !== message.round || !message.granted) return;
+  role.votes.add(from);
+  if (role.votes.size >= state.quorum && !boundByLease(state, state.config.self)) startPrepare(state);
+}
+
+/**
+ * Takes a ballot above all seen and promises it itself. The others are asked only once that promise is durable: a
+ * replica that forgot a ballot it had used might use it twice, for two values.
+ */
+export function startPrepare(state: GroupState): void {
+  const { self, options } = state.config;
+  const ballot = nextBallot(state.highest_seen, self);
+  state.role = {
+    type: 'candidate',
+    ballot,
+    promises: new Map(),
+    until_ms: state.now_ms + options.election_timeout_ms,
+  };
+  promise(state, self, ballot);
+}
+
+/** The own promise is durable: phase 1a. */
+export function onOwnPromise(state: GroupState, ballot: Ballot): void {
+  const { role } = state;
+  if (role.type !== 'candidate' || role.ballot !== ballot) return;
+  state.broadcast({ type: 'prepare', ballot });
+  collect(state, state.config.self, ballot, state.chosen_through, acceptedAboveChosen(state));
+}
+
+/** Takes in a promise; leads when a majority has promised. */
+export function collect(
+  state: GroupState,
+  from: number,
+  ballot: Ballot,
+  chosen_through: number,
+  entries: readonly AcceptedEntry[],
+): void {
+  const { role } = state;
+  if (role.type !== 'candidate' || role.ballot !== ballot) return;
+  role.promises.set(from, { chosen_through, entries });
+  if (role.promises.size >= state.quorum) becomeLeader(state, role);
+}
+
+/** Somebody promised a higher ballot. */
+export function onReject(state: GroupState, ballot: Ballot, promised: Ballot): void {
+  if (promised > state.highest_seen) state.highest_seen = promised;
+  const { role } = state;
+  if (role.type === 'candidate' && role.ballot === ballot) stepDown(state);
+  if (role.type === 'leader' && role.ballot === ballot) {
+    // A stray candidate got a promise out of one acceptor. Whoever still holds the majority's lease may prepare again.
+    if (boundByLease(state, state.config.self)) stepDown(state);
+    else startPrepare(state);
+  }
+}

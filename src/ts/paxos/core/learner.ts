@@ -1,0 +1,114 @@
+/** The learner: finds out what is chosen, closes gaps, hands chosen values to the state machine in order. */
+import { assert } from '../../errors.js';
+import type { Ballot } from './ballot.js';
+import type { GroupState } from './state.js';
+import type { AcceptedEntry } from './types.js';
+import { originOf } from './value.js';
+
+/** Takes in that `from` says, as of `ballot`, that everything up to `through` is chosen. */
+export function heedClaim(state: GroupState, from: number, ballot: Ballot, through: number): void {
+  const old = state.claim;
+  if (ballot < old.ballot || (ballot === old.ballot && through <= old.through)) return;
+  // A new leader may lag behind the old one's word, which stays true: what was chosen stays chosen.
+  if (through >= state.chosen_through) state.claim = { from, ballot, through };
+  advanceChosen(state);
+}
+
+/**
+ * Moves the end of the chosen prefix. A value accepted at the claim's ballot or above is the chosen one: once a value is
+ * chosen, every higher ballot proposes the same ("The Part-Time Parliament", theorem 1).
+ */
+export function advanceChosen(state: GroupState): void {
+  for (;;) {
+    const instance = state.chosen_through + 1;
+    const entry = state.entries.get(instance);
+    if (entry === undefined) break;
+    const claimed = instance <= state.claim.through && entry.ballot >= state.claim.ballot;
+    if (!entry.chosen && !claimed) break;
+    entry.chosen = true;
+    state.chosen_through = instance;
+    state.gap_since_ms = null;
+  }
+  applyChosen(state);
+}
+
+/** Applies what is chosen and, on this replica, durable: so whatever was applied can be read from the own log. */
+export function applyChosen(state: GroupState): void {
+  while (state.applied_through < state.chosen_through) {
+    const instance = state.applied_through + 1;
+    const entry = state.entries.get(instance);
+    assert(entry !== undefined, 'every chosen instance above the applied prefix is held');
+    if (!entry.durable) return;
+    const pending = state.pending.get(instance);
+    state.pending.delete(instance);
+    const own = pending !== undefined && pending.origin === originOf(entry.value);
+    if (pending !== undefined && !own) {
+      for (const proposal of pending.proposals) state.refuse(proposal, 'NOT_MASTER');
+    }
+    state.applied_through = instance;
+    state.dropEntry(instance);
+    const proposals = own ? pending.proposals.map((proposal) => proposal.id) : null;
+    state.emit({ type: 'apply', instance, value: entry.value, proposals });
+  }
+}
+
+/** Asks for missing chosen values when a gap lasts, and again when an answer fails to come. */
+export function fetchGap(state: GroupState): void {
+  const { options, self } = state.config;
+  if (state.chosen_through >= state.claim.through || state.claim.from === self) {
+    state.gap_since_ms = null;
+    state.fetch_sent_at_ms = null;
+    return;
+  }
+  state.gap_since_ms ??= state.now_ms;
+  const waiting = state.fetch_sent_at_ms;
+  if (waiting !== null && state.now_ms - waiting < options.fetch_timeout_ms) return;
+  if (state.now_ms - state.gap_since_ms < options.fetch_delay_ms) return;
+  sendFetch(state);
+}
+
+function sendFetch(state: GroupState): void {
+  state.fetch_sent_at_ms = state.now_ms;
+  const from = state.chosen_through + 1;
+  state.send(state.claim.from, { type: 'fetch', from, through: state.claim.through });
+}
+
+/** Serves a peer that fetches: what was applied here is chosen and in the log. */
+export function onFetch(state: GroupState, to: number, from: number, through: number): void {
+  const last = Math.min(through, state.applied_through);
+  if (from < 1 || from > last) {
+    state.send(to, { type: 'learn', entries: [] });
+    return;
+  }
+  state.emit({ type: 'serve_fetch', to, from, through: last });
+}
+
+/** Takes in chosen values. */
+export function onLearn(state: GroupState, from: number, entries: readonly AcceptedEntry[]): void {
+  const before = state.chosen_through;
+  for (const { instance, ballot, value } of entries) {
+    if (instance <= state.chosen_through) continue;
+    const held = state.entries.get(instance);
+    if (held !== undefined && originOf(held.value) === originOf(value)) {
+      held.chosen = true;
+      continue;
+    }
+    state.putEntry(instance, { ballot, value, durable: false, chosen: true });
+    state.write(
+      { type: 'entry', instance, ballot, chosen_through: state.chosen_through, value },
+      { type: 'learned', instance },
+    );
+  }
+  advanceChosen(state);
+  if (state.fetch_sent_at_ms === null || from !== state.claim.from) return;
+  state.fetch_sent_at_ms = null;
+  // Progress: go on at once. None: the peer cannot serve yet, the next tick decides.
+  if (state.chosen_through > before && state.chosen_through < state.claim.through) sendFetch(state);
+}
+
+/** An own write of a learned value reached the disk. */
+export function onLearnedDurable(state: GroupState, instance: number): void {
+  const entry = state.entries.get(instance);
+  if (entry !== undefined) entry.durable = true;
+  applyChosen(state);
+}

@@ -1,0 +1,225 @@
+/** The state of one Paxos group on one replica, and the few operations that all roles share. */
+import { assert } from '../../errors.js';
+import { type Ballot, NO_BALLOT } from './ballot.js';
+import type { AcceptedEntry, CoreOptions, Effect, LogWrite, Message, Proposal, Refusal } from './types.js';
+
+/** An accepted value above the applied prefix. */
+export interface Entry {
+  ballot: Ballot;
+  value: Uint8Array;
+  /** On this replica's stable storage. */
+  durable: boolean;
+  /** Known to be chosen whatever ballot it carries. */
+  chosen: boolean;
+}
+
+/** What to do once an append is durable. Until then nobody may learn of it: the disk is a peer like the others. */
+export type Completion =
+  | { readonly type: 'accepted'; readonly instance: number; readonly ballot: Ballot; readonly leader: number }
+  | { readonly type: 'learned'; readonly instance: number }
+  | { readonly type: 'promised'; readonly ballot: Ballot; readonly candidate: number }
+  | { readonly type: 'longest_grant'; readonly lease_ms: number; readonly request: LeaseRequest };
+
+/** A leader's wish for a lease. */
+export interface LeaseRequest {
+  readonly leader: number;
+  readonly ballot: Ballot;
+  readonly sent_at_ms: number;
+  readonly lease_ms: number;
+}
+
+/** What a leader has in flight for one instance. */
+export interface InFlight {
+  readonly acceptors: Set<number>;
+  sent_at_ms: number;
+}
+
+/** Own proposals that wait at an instance for their outcome. */
+export interface PendingValue {
+  readonly origin: Ballot;
+  readonly proposals: readonly Proposal[];
+  /** Ids of those whose proposer no longer waits. */
+  readonly expired: Set<number>;
+}
+
+export type Role =
+  | { readonly type: 'follower' }
+  | { readonly type: 'pre_candidate'; readonly round: number; readonly votes: Set<number>; readonly until_ms: number }
+  | {
+      readonly type: 'candidate';
+      readonly ballot: Ballot;
+      readonly promises: Map<number, { readonly chosen_through: number; readonly entries: readonly AcceptedEntry[] }>;
+      readonly until_ms: number;
+    }
+  | Leader;
+
+export interface Leader {
+  readonly type: 'leader';
+  readonly ballot: Ballot;
+  next_instance: number;
+  /** Highest instance that may have been chosen before this leadership: reads wait until it is applied. */
+  readonly barrier: number;
+  readonly in_flight: Map<number, InFlight>;
+  /** For each acceptor the time, on this clock, of the newest heartbeat for which it granted the lease. */
+  readonly granted: Map<number, number>;
+  heartbeat_at_ms: number;
+  /** When the values between the chosen prefix and the barrier last made progress; a standstill means: prepare again. */
+  recovery_progress: { chosen_through: number; at_ms: number };
+}
+
+/** Somebody's word that everything up to `through` is chosen; entries accepted at `ballot` or above are those values. */
+export interface Claim {
+  readonly from: number;
+  readonly ballot: Ballot;
+  readonly through: number;
+}
+
+/** What a replica finds in its log when it starts. */
+export interface Restored {
+  readonly promised: Ballot;
+  /** Length of the longest lease that it may have granted, 0 if none was. */
+  readonly longest_grant_ms: number;
+  /** Everything up to here is chosen and already applied again. */
+  readonly chosen_through: number;
+  /** Values accepted above. */
+  readonly entries: readonly AcceptedEntry[];
+}
+
+export interface GroupConfig {
+  readonly group: number;
+  readonly self: number;
+  /** Ids of all acceptors, self included. */
+  readonly members: readonly number[];
+  readonly options: CoreOptions;
+  /** Seeds the jitter of elections. */
+  readonly seed: number;
+}
+
+export class GroupState {
+  readonly config: GroupConfig;
+  now_ms: number;
+
+  promised: Ballot;
+  readonly entries = new Map<number, Entry>();
+  entries_bytes = 0;
+
+  chosen_through: number;
+  applied_through: number;
+  claim: Claim = { from: 0, ballot: NO_BALLOT, through: 0 };
+  /** When the gap below the claim was first seen at the present chosen prefix, or null. */
+  gap_since_ms: number | null = null;
+  fetch_sent_at_ms: number | null = null;
+
+  /** No other replica gets this one's vote before `until_ms`. `to` 0: nobody, for a lease granted before a restart. */
+  grant: { to: number; until_ms: number };
+  longest_grant_ms = 0;
+
+  role: Role = { type: 'follower' };
+  /** Who leads, as far as known. */
+  leader: number | null = null;
+  election_at_ms: number;
+  highest_seen: Ballot;
+  pre_vote_round = 0;
+
+  readonly waiting: Proposal[] = [];
+  waiting_bytes = 0;
+  readonly pending = new Map<number, PendingValue>();
+
+  #random: number;
+  #appends = 0;
+  readonly completions: { readonly append: number; readonly completion: Completion }[] = [];
+  #writes: LogWrite[] = [];
+  #effects: Effect[] = [];
+
+  constructor(config: GroupConfig, restored: Restored, now_ms: number) {
+    assert(config.members.includes(config.self), 'a replica is a member of its group');
+    assert(new Set(config.members).size === config.members.length, 'members are distinct');
+    this.config = config;
+    this.now_ms = now_ms;
+    this.promised = restored.promised;
+    this.highest_seen = restored.promised;
+    this.chosen_through = restored.chosen_through;
+    this.applied_through = restored.chosen_through;
+    this.#random = (config.seed ^ (config.group * 0x9e3779b9) ^ (config.self * 0x85ebca6b)) >>> 0;
+    for (const entry of restored.entries) {
+      assert(entry.instance > restored.chosen_through, 'restored entries lie above the chosen prefix');
+      this.putEntry(entry.instance, { ballot: entry.ballot, value: entry.value, durable: true, chosen: false });
+    }
+    const wait_ms = restored.longest_grant_ms === 0 ? 0 : restored.longest_grant_ms + config.options.lease_margin_ms;
+    this.grant = { to: 0, until_ms: now_ms + wait_ms };
+    this.election_at_ms = this.grant.until_ms + this.jitter();
+  }
+
+  get quorum(): number {
+    return Math.floor(this.config.members.length / 2) + 1;
+  }
+
+  get peers(): readonly number[] {
+    return this.config.members.filter((member) => member !== this.config.self);
+  }
+
+  /** A random part of the election jitter, from the group's own generator (mulberry32). */
+  jitter(): number {
+    this.#random = (this.#random + 0x6d2b79f5) >>> 0;
+    let mixed = this.#random;
+    mixed = Math.imul(mixed ^ (mixed >>> 15), mixed | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return (((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * this.config.options.election_jitter_ms;
+  }
+
+  putEntry(instance: number, entry: Entry): void {
+    const old = this.entries.get(instance);
+    this.entries_bytes += entry.value.length - (old?.value.length ?? 0);
+    this.entries.set(instance, entry);
+  }
+
+  dropEntry(instance: number): void {
+    const old = this.entries.get(instance);
+    if (old === undefined) return;
+    this.entries_bytes -= old.value.length;
+    this.entries.delete(instance);
+  }
+
+  send(to: number, message: Message): void {
+    assert(to !== this.config.self, 'a replica sends nothing to itself');
+    this.#effects.push({ type: 'send', to, message });
+  }
+
+  broadcast(message: Message): void {
+    for (const peer of this.peers) this.send(peer, message);
+  }
+
+  emit(effect: Effect): void {
+    this.#effects.push(effect);
+  }
+
+  refuse(proposal: Proposal, reason: Refusal): void {
+    this.emit({ type: 'refuse', proposal: proposal.id, reason, master: this.leader });
+  }
+
+  /** Writes of one step go into one append; `completion` runs when it is durable. */
+  write(write: LogWrite, completion: Completion | null): void {
+    this.#writes.push(write);
+    if (completion !== null) this.completions.push({ append: this.#appends + 1, completion });
+  }
+
+  /** What the step brought about, in the order in which it has to be performed. */
+  takeEffects(): Effect[] {
+    if (this.#writes.length > 0) {
+      this.#appends += 1;
+      this.#effects.push({ type: 'append', append: this.#appends, writes: this.#writes });
+      this.#writes = [];
+    }
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  /** The completions of all appends up to `append`, in order. */
+  takeCompletions(append: number): Completion[] {
+    assert(append <= this.#appends, 'only what was appended becomes durable');
+    let count = 0;
+    while (count < this.completions.length && (this.completions[count]?.append ?? 0) <= append) count += 1;
+    return this.completions.splice(0, count).map((item) => item.completion);
+  }
+}

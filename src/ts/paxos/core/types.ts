@@ -1,0 +1,149 @@
+/**
+ * The vocabulary of the protocol core: what goes in (inputs), what comes out (effects), what replicas tell each other
+ * (messages). Time is a number of milliseconds on the replica's own monotonic clock; it enters with each input.
+ */
+import type { Ballot } from './ballot.js';
+
+/** An accepted value as it travels and as a restart hands it back. */
+export interface AcceptedEntry {
+  readonly instance: number;
+  readonly ballot: Ballot;
+  readonly value: Uint8Array;
+}
+
+export type Message =
+  /** "Would you promise me a ballot?" Changes nothing; keeps a returning replica from deposing a healthy leader. */
+  | { readonly type: 'pre_vote'; readonly round: number; readonly chosen_through: number }
+  | { readonly type: 'pre_vote_reply'; readonly round: number; readonly granted: boolean; readonly promised: Ballot }
+  /** Phase 1a, for all instances at once. */
+  | { readonly type: 'prepare'; readonly ballot: Ballot }
+  /** Phase 1b. `entries` are those accepted above `chosen_through`; everything up to it is chosen and can be fetched. */
+  | {
+      readonly type: 'promise';
+      readonly ballot: Ballot;
+      readonly chosen_through: number;
+      readonly entries: readonly AcceptedEntry[];
+    }
+  /** Phase 2a. `chosen_through` tells what the leader knows to be chosen. */
+  | {
+      readonly type: 'accept';
+      readonly ballot: Ballot;
+      readonly instance: number;
+      readonly chosen_through: number;
+      readonly value: Uint8Array;
+    }
+  /** Phase 2b: these instances are accepted at `ballot` and durable. */
+  | { readonly type: 'accepted'; readonly ballot: Ballot; readonly instances: readonly number[] }
+  /** A ballot below the promise was refused. */
+  | { readonly type: 'reject'; readonly ballot: Ballot; readonly promised: Ballot }
+  /** Asks for a lease of `lease_ms`, tells what is chosen. `sent_at_ms` is on the leader's clock, echoed by the reply. */
+  | {
+      readonly type: 'heartbeat';
+      readonly ballot: Ballot;
+      readonly chosen_through: number;
+      readonly sent_at_ms: number;
+      readonly lease_ms: number;
+    }
+  | { readonly type: 'heartbeat_reply'; readonly ballot: Ballot; readonly sent_at_ms: number }
+  /** Asks for chosen values from `from` on. */
+  | { readonly type: 'fetch'; readonly from: number; readonly through: number }
+  /** Chosen values, ascending. Empty if the peer cannot serve them. */
+  | { readonly type: 'learn'; readonly entries: readonly AcceptedEntry[] };
+
+/** A command that waits to be chosen. `id` is the caller's. */
+export interface Proposal {
+  readonly id: number;
+  readonly parts: readonly Uint8Array[];
+  readonly bytes: number;
+  readonly deadline_ms: number;
+}
+
+export type Input =
+  | { readonly type: 'tick' }
+  | { readonly type: 'message'; readonly from: number; readonly message: Message }
+  | { readonly type: 'propose'; readonly proposal: Proposal }
+  /** End of a turn: waiting proposals are cut into instances. */
+  | { readonly type: 'flush' }
+  /** All appends up to and including `append` are on stable storage. */
+  | { readonly type: 'durable'; readonly append: number }
+  /** The clock cannot be trusted across the last moments (the machine was suspended): leases held are void. */
+  | { readonly type: 'clock_jump' };
+
+/** Why a proposal failed. Only a timeout leaves the outcome unknown. */
+export type Refusal = 'NOT_MASTER' | 'NO_MASTER' | 'PROPOSE_TIMEOUT' | 'PROPOSE_FAST_REJECT' | 'SIZE_TOO_LARGE';
+
+/** What an append writes. */
+export type LogWrite =
+  | { readonly type: 'promise'; readonly ballot: Ballot }
+  | { readonly type: 'longest_grant'; readonly lease_ms: number }
+  | {
+      readonly type: 'entry';
+      readonly instance: number;
+      readonly ballot: Ballot;
+      readonly chosen_through: number;
+      readonly value: Uint8Array;
+    };
+
+export type Effect =
+  | { readonly type: 'send'; readonly to: number; readonly message: Message }
+  /** Write durably, then answer with the input `durable`. Appends are numbered 1, 2, 3, ... and finish in order. */
+  | { readonly type: 'append'; readonly append: number; readonly writes: readonly LogWrite[] }
+  /** Apply to the state machine; `proposals` are this replica's own, one for each command, where it proposed the value. */
+  | {
+      readonly type: 'apply';
+      readonly instance: number;
+      readonly value: Uint8Array;
+      readonly proposals: readonly number[] | null;
+    }
+  | { readonly type: 'refuse'; readonly proposal: number; readonly reason: Refusal; readonly master: number | null }
+  /** Read chosen entries from the log and send them to a peer as `learn`. */
+  | { readonly type: 'serve_fetch'; readonly to: number; readonly from: number; readonly through: number };
+
+/** Tuning. All times in milliseconds. */
+export interface CoreOptions {
+  /** Length of the leader's lease. */
+  readonly lease_ms: number;
+  /** Both sides of a lease keep this distance to its end, against drift of their clocks. */
+  readonly lease_margin_ms: number;
+  readonly heartbeat_ms: number;
+  /** Random spread of the start of an election. */
+  readonly election_jitter_ms: number;
+  /** An election that got no majority in this time starts again. */
+  readonly election_timeout_ms: number;
+  /** An instance that no majority accepted in this time is sent again. */
+  readonly retransmit_ms: number;
+  /** A gap that lasts this long is fetched. */
+  readonly fetch_delay_ms: number;
+  readonly fetch_timeout_ms: number;
+  /** Instances in flight at a leader. */
+  readonly window_max: number;
+  /** Bytes of the commands that are batched into one value; a larger command travels alone. */
+  readonly batch_bytes_max: number;
+  /** Bytes of one command. */
+  readonly command_bytes_max: number;
+  /** Proposals that wait for a place in the window; more are refused at once. */
+  readonly waiting_max: number;
+  readonly waiting_bytes_max: number;
+  /** Values accepted above the chosen prefix that a replica holds in memory; more are not accepted until the gap closes. */
+  readonly accepted_ahead_bytes_max: number;
+  /** A replica this many instances behind a voter gets no pre-vote from it. */
+  readonly candidate_lag_max: number;
+}
+
+export const DEFAULT_CORE_OPTIONS: CoreOptions = {
+  lease_ms: 400,
+  lease_margin_ms: 20,
+  heartbeat_ms: 80,
+  election_jitter_ms: 80,
+  election_timeout_ms: 250,
+  retransmit_ms: 250,
+  fetch_delay_ms: 40,
+  fetch_timeout_ms: 500,
+  window_max: 16,
+  batch_bytes_max: 512 * 1024,
+  command_bytes_max: 10 * 1024 * 1024,
+  waiting_max: 100_000,
+  waiting_bytes_max: 64 * 1024 * 1024,
+  accepted_ahead_bytes_max: 64 * 1024 * 1024,
+  candidate_lag_max: 4096,
+};
