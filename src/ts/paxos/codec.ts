@@ -38,7 +38,10 @@ export function encodeMessage(group: number, message: Message): Uint8Array[] {
       fields.u64(message.round).u64(message.chosen_through);
       break;
     case 'pre_vote_reply':
-      fields.u64(message.round).u64(message.granted ? 1 : 0).u64(message.promised);
+      fields
+        .u64(message.round)
+        .u64(message.granted ? 1 : 0)
+        .u64(message.promised);
       break;
     case 'prepare':
       fields.u64(message.ballot);
@@ -87,9 +90,8 @@ export function* decodeMessages(frame: Uint8Array): Generator<GroupMessage> {
 
 function decodeFields(reader: Reader, typeIndex: number, end: number): Message {
   const type = TYPES[typeIndex];
+  if (type === undefined) throw malformed(`unknown message type ${typeIndex}`);
   switch (type) {
-    case undefined:
-      throw malformed(`unknown message type ${typeIndex}`);
     case 'pre_vote':
       return { type, round: reader.u64(), chosen_through: reader.u64() };
     case 'pre_vote_reply':

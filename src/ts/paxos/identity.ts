@@ -52,7 +52,13 @@ async function readIdentity(path: string): Promise<Identity | null> {
     throw new PhxError('CONFIG', `${path}: cannot be read`, { cause: error });
   }
   const parsed = parse(path, text);
-  if (typeof parsed === 'object' && parsed !== null && 'cluster' in parsed && 'replica' in parsed && 'groups' in parsed) {
+  if (
+    typeof parsed === 'object' &&
+    parsed !== null &&
+    'cluster' in parsed &&
+    'replica' in parsed &&
+    'groups' in parsed
+  ) {
     const { cluster, replica, groups } = parsed;
     if (typeof cluster === 'string' && typeof replica === 'number' && typeof groups === 'number') {
       return { cluster, replica, groups };
