@@ -2,9 +2,9 @@
  * A whole deployment on this machine: stores and consumers as processes of their own on loopback, with configuration,
  * data and logs in one folder. The demonstration, the benchmarks and the cluster tests stand on it.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { assert, PhxError } from '../errors.js';
@@ -55,7 +55,11 @@ export class LocalCluster {
   readonly #store_places: readonly StorePlace[];
   readonly #consumer_places: readonly ConsumerPlace[];
 
-  private constructor(options: LocalClusterOptions, stores: readonly StorePlace[], consumers: readonly ConsumerPlace[]) {
+  private constructor(
+    options: LocalClusterOptions,
+    stores: readonly StorePlace[],
+    consumers: readonly ConsumerPlace[],
+  ) {
     const { folder, onConsumerLine } = options;
     this.folder = folder;
     this.#store_places = stores;
@@ -67,7 +71,13 @@ export class LocalCluster {
     this.consumers = consumers.map((_, index) => {
       const onLine = (line: string): void => onConsumerLine?.(line, index);
       const name = `consumer ${index}`;
-      return new ServerProcess({ name, launcher: launcher('consumer_main'), conf: consumerConf(index), folder, onLine });
+      return new ServerProcess({
+        name,
+        launcher: launcher('consumer_main'),
+        conf: consumerConf(index),
+        folder,
+        onLine,
+      });
     });
   }
 
@@ -91,9 +101,9 @@ export class LocalCluster {
     return new LocalCluster(options, storePlaces, consumerPlaces);
   }
 
-  /** Path of the global configuration, for producers; the paths in it are relative to `folder`. */
+  /** Path of the global configuration, for producers. */
   get global_config_path(): string {
-    return join('etc', 'globalconfig.conf');
+    return join(this.folder, 'etc', 'globalconfig.conf');
   }
 
   /** Starts all servers; resolves when all are ready. Throws PhxError CLOSED if one of them exits. */
@@ -151,6 +161,18 @@ export class LocalCluster {
     const text = await fetchText(this.storeUrl(store, '/metrics'));
     const line = text?.split('\n').find((candidate) => candidate.startsWith(`${name} `));
     return line === undefined ? null : Number(line.slice(name.length + 1));
+  }
+
+  /** Waits until a store's log has a line with the text; false if it has none after `READY_WITHIN_MS`. */
+  async storeLogged(store: number, text: string): Promise<boolean> {
+    const path = join(this.folder, 'log', `store.${store}`, 'store_main.INFO');
+    const deadline_ms = performance.now() + READY_WITHIN_MS;
+    while (performance.now() < deadline_ms) {
+      const log = await readFile(path, 'utf8').catch(() => '');
+      if (log.includes(text)) return true;
+      await delay(POLL_MS);
+    }
+    return false;
   }
 
   /** Stops what runs, consumers first; waits until all are gone. */
@@ -233,8 +255,12 @@ async function writeConfiguration(
   await Promise.all(['etc', 'data', 'log'].map((name) => mkdir(join(folder, name), { recursive: true })));
   const write = (name: string, text: string): Promise<void> => writeFile(join(folder, 'etc', name), text);
   const json = (name: string, value: unknown): Promise<void> => write(name, `${JSON.stringify(value, null, 2)}\n`);
-  const files = ['topic', 'consumer', 'store', 'scheduler', 'lock'];
-  const paths = Object.fromEntries(files.map((name) => [`${name}_config_path`, `etc/${name}config.conf`]));
+  // Absolute, so that programs with other working directories can read them too.
+  const files = ['topic', 'consumer', 'store', 'scheduler', 'lock'].map((name) => [
+    `${name}_config_path`,
+    join(resolve(folder), 'etc', `${name}config.conf`),
+  ]);
+  const paths = Object.fromEntries(files);
   await Promise.all([
     json('globalconfig.conf', { topic_infos: [{ topic_id: TOPIC_ID, topic_name: TOPIC, ...paths }] }),
     json('topicconfig.conf', topicConfig(options.queues ?? 10)),
