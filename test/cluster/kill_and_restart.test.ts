@@ -17,7 +17,7 @@ test.serial('10,000 items survive that the leading store is killed and started a
 });
 
 test.serial('a store that follows is killed, and the service does not pause for an election', async (t) => {
-  const { cluster, ledger, load } = await deploy(t, { groups: 3 });
+  const { cluster, ledger, load } = await deploy(t);
   const leader = await cluster.master(0);
   const follower = (leader + 1) % 3;
   const running = load.run(2_000);
