@@ -1,0 +1,192 @@
+/**
+ * Frames appended records and gathers them into batches: what is appended while one batch is being written and synced
+ * makes up the next one. Positions, links and checksums are settled at once, because batches are written in order and a
+ * failed one ends the log.
+ */
+import { assert, PhxError } from '../errors.js';
+import { crc32c } from './crc32c.js';
+import { type LogRecord, RecordKind } from './engine.js';
+import {
+  EngineKind,
+  FLAG_CONTINUES,
+  GROUP_MAX,
+  RECORD_HEADER_BYTES,
+  recordBytes,
+  SEGMENT_HEADER_BYTES,
+  segmentSeed,
+  writeRecordHeader,
+} from './format.js';
+
+/** A batch is closed when it holds this much: one write and one sync. */
+export const BATCH_BYTES_MAX = 8 * 1024 * 1024;
+
+/** Appends are refused while more than this waits to be written. */
+export const PENDING_BYTES_MAX = 256 * 1024 * 1024;
+
+const BATCH_BYTES_INITIAL = 64 * 1024;
+const BATCH_BYTES_KEPT_MAX = 4 * 1024 * 1024;
+
+export type AppendDone = (error: Error | null) => void;
+
+/** Where the next record goes. */
+export interface LogTail {
+  readonly segment: number;
+  readonly offset: number;
+  readonly link: number;
+}
+
+/** One write: framed records that follow each other in one segment. */
+export interface Batch {
+  readonly segment: number;
+  readonly start: number;
+  buffer: Buffer;
+  used_bytes: number;
+  readonly done: AppendDone[];
+}
+
+export class AppendQueue {
+  private readonly identity: Uint8Array;
+  private readonly segment_bytes: number;
+  private readonly batches: Batch[] = [];
+  private spare: Buffer | null = null;
+  private segment: number;
+  private offset: number;
+  private link: number;
+  private seed: number;
+  private pending_bytes = 0;
+
+  constructor(identity: Uint8Array, segment_bytes: number, tail: LogTail) {
+    this.identity = identity;
+    this.segment_bytes = segment_bytes;
+    this.segment = tail.segment;
+    this.offset = tail.offset;
+    this.link = tail.link;
+    this.seed = segmentSeed(identity, tail.segment);
+  }
+
+  get empty(): boolean {
+    return this.batches.length === 0;
+  }
+
+  /**
+   * Frames the records behind all others; `done` goes to the batch that takes them. Returns the framed bytes.
+   *
+   * @throws PhxError SIZE_TOO_LARGE if the records do not fit into one segment, PROPOSE_FAST_REJECT if too much waits;
+   *   nothing is changed then
+   */
+  append(records: readonly LogRecord[], done: AppendDone): number {
+    const bytes = this.measure(records);
+    this.makeRoom(bytes);
+    const batch = this.openBatch(bytes);
+    records.forEach((record, index) => {
+      this.frame(batch, record.kind, index + 1 < records.length ? FLAG_CONTINUES : 0, record);
+    });
+    batch.done.push(done);
+    this.pending_bytes += bytes;
+    return bytes;
+  }
+
+  /** Appends the mark of a clean close, unless the segment has no room for it. */
+  appendMark(): void {
+    if (this.offset + 2 * RECORD_HEADER_BYTES > this.segment_bytes) return;
+    this.frame(this.openBatch(RECORD_HEADER_BYTES), EngineKind.mark, 0, NO_RECORD);
+  }
+
+  /** The oldest batch, no longer open to appends; the caller gives its buffer back with `recycle`. */
+  take(): Batch | null {
+    const batch = this.batches.shift() ?? null;
+    if (batch !== null) this.pending_bytes = Math.max(0, this.pending_bytes - batch.used_bytes);
+    return batch;
+  }
+
+  recycle(batch: Batch): void {
+    if (batch.buffer.length <= BATCH_BYTES_KEPT_MAX) this.spare = batch.buffer;
+  }
+
+  private measure(records: readonly LogRecord[]): number {
+    let bytes = 0;
+    for (const record of records) {
+      checkRange('group', record.group, GROUP_MAX);
+      checkRange('instance', record.instance, Number.MAX_SAFE_INTEGER);
+      assert(record.kind === RecordKind.entry || record.kind === RecordKind.state, 'a record has a known kind');
+      bytes += recordBytes(bodyBytes(record.body));
+    }
+    const room_bytes = this.segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES;
+    if (bytes > room_bytes) {
+      throw new PhxError('SIZE_TOO_LARGE', `an append of ${bytes} bytes does not fit into a segment (${room_bytes})`);
+    }
+    if (this.pending_bytes + bytes > PENDING_BYTES_MAX) {
+      const message = `${this.pending_bytes} bytes wait for the disk (limit ${PENDING_BYTES_MAX})`;
+      throw new PhxError('PROPOSE_FAST_REJECT', message, { retryable: true });
+    }
+    return bytes;
+  }
+
+  /** Seals the segment and goes on to the next one if `bytes` and a seal do not fit. */
+  private makeRoom(bytes: number): void {
+    if (bytes === 0 || this.offset + bytes + RECORD_HEADER_BYTES <= this.segment_bytes) return;
+    this.frame(this.openBatch(RECORD_HEADER_BYTES), EngineKind.seal, 0, NO_RECORD);
+    this.segment++;
+    this.offset = SEGMENT_HEADER_BYTES;
+    this.seed = segmentSeed(this.identity, this.segment);
+    this.link = this.seed;
+  }
+
+  /** The batch that takes the next `bytes`, with room for them in its buffer. */
+  private openBatch(bytes: number): Batch {
+    const last = this.batches[this.batches.length - 1];
+    if (last !== undefined && last.segment === this.segment && last.used_bytes + bytes <= BATCH_BYTES_MAX) {
+      const needed = last.used_bytes + bytes;
+      if (needed > last.buffer.length) last.buffer = grow(last.buffer, last.used_bytes, needed);
+      return last;
+    }
+    const reused = this.spare !== null && this.spare.length >= bytes ? this.spare : null;
+    if (reused !== null) this.spare = null;
+    const buffer = reused ?? Buffer.allocUnsafeSlow(Math.max(bytes, BATCH_BYTES_INITIAL));
+    const batch: Batch = { segment: this.segment, start: this.offset, buffer, used_bytes: 0, done: [] };
+    this.batches.push(batch);
+    return batch;
+  }
+
+  private frame(batch: Batch, kind: number, flags: number, record: Omit<LogRecord, 'kind'>): void {
+    const at = batch.used_bytes;
+    let end = at + RECORD_HEADER_BYTES;
+    for (const part of record.body) {
+      batch.buffer.set(part, end);
+      end += part.length;
+    }
+    const body_bytes = end - at - RECORD_HEADER_BYTES;
+    const bytes = recordBytes(body_bytes);
+    batch.buffer.fill(0, end, at + bytes);
+    this.link = writeRecordHeader(batch.buffer, at, this.offset, this.seed, {
+      kind,
+      flags,
+      group: record.group,
+      instance: record.instance,
+      body_bytes,
+      batch: batch.start,
+      link: this.link,
+      body_crc: crc32c(batch.buffer, at + RECORD_HEADER_BYTES, end),
+    });
+    batch.used_bytes += bytes;
+    this.offset += bytes;
+  }
+}
+
+const NO_RECORD = { group: 0, instance: 0, body: [] };
+
+function bodyBytes(body: readonly Uint8Array[]): number {
+  let bytes = 0;
+  for (const part of body) bytes += part.length;
+  return bytes;
+}
+
+function checkRange(name: string, value: number, max: number): void {
+  assert(Number.isSafeInteger(value) && value >= 0 && value <= max, `${name} is an integer from 0 to ${max}`);
+}
+
+function grow(buffer: Buffer, used: number, needed: number): Buffer {
+  const larger = Buffer.allocUnsafeSlow(Math.max(needed, buffer.length * 2));
+  buffer.copy(larger, 0, 0, used);
+  return larger;
+}
