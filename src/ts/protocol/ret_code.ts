@@ -1,0 +1,103 @@
+/** Return codes of the wire protocol, header `X-PHXRPC-Result`. Positive: soft, negative: hard. */
+export const RetCode = {
+  OK: 0,
+  NO_IMPL: 10101,
+  NOT_MASTER: 10102,
+  VERSION_NOT_EQUAL: 10103,
+  KEY_NOT_EXIST: 10104,
+  NO_MASTER: 10105,
+  NOT_READY: 10106,
+  KEY_IGNORE: 10107,
+  SIZE_TOO_LARGE: 10108,
+  ADD_SKIP: 10201,
+  DIR_NOT_EXIST: 10202,
+  NO_LOCK_TARGET: 10301,
+  ACQUIRE_LOCK_FAIL: 10302,
+  NO_NEED_LOCK: 10303,
+  NO_NEED_BLOCK: 10401,
+  GET_SCALE_FAIL: 10501,
+  NO_NEED_UPDATE_SCALE: 10502,
+  NO_LIVE_CONSUMER: 10503,
+  CURSOR_NOT_FOUND: 10601,
+  PAXOS_NOT_CHOSEN: 10701,
+  NO_NEED_DUMP_CHECKPOINT: 10801,
+
+  SYS: -1,
+  ARG: -2,
+  LOGIC: -104,
+  UNINIT: -10001,
+  UNEXPECTED: -10002,
+  RANGE: -10101,
+  RANGE_TOPIC: -10102,
+  RANGE_STORE: -10103,
+  RANGE_QUEUE: -10104,
+  RANGE_CONSUMER: -10105,
+  RANGE_HANDLE: -10106,
+  RANGE_QUEUE_INFO: -10107,
+  RANGE_RANK: -10108,
+  RANGE_CNT: -10109,
+  RANGE_PUB: -10110,
+  RANGE_CONSUMER_GROUP: -10111,
+  RANGE_ADDR: -10112,
+  RANGE_SCHEDULER: -10113,
+  RANGE_LOCK: -10114,
+  RANGE_VPID: -10115,
+  NQUEUE_INVALID: -10151,
+  GET_ADDR_FROM_CACHE: -10201,
+  GET_PENDING_ADDR: -10202,
+  KEY: -10203,
+  LEVELDB: -10204,
+  NOTIFIER_MISS: -10205,
+  ADD_OPEN_FAIL: -10301,
+  ADD_WRITE_FAIL: -10302,
+  GET_OPEN_FAIL_UNKNOW: -10303,
+  GET_ADJUST_CURSOR_ID_FAIL: -10304,
+  GET_CURSOR_FAIL: -10305,
+  GET_CURSOR_UNFOUND: -10306,
+  GET_SEEK_FAIL: -10307,
+  GET_INVALID_BUFFER: -10308,
+  GET_UPDATE_CURSOR_ID_FAIL: -10309,
+  CHECK_MASTER_FAIL: -10310,
+  MAKE_PAXOSARGS_FAIL: -10311,
+  PROPOSE: -10312,
+  PROCESS_PAXOSARGS: -10314,
+  GET_TOPID_ID_AND_STORE_ID_BY_PAXOS_ADDR: -10315,
+  GET_LOCAL_IDC_STORE_CONFIG_BY_TOPIC_ID: -10316,
+  GET_STORE_BY_STORE_ID: -10317,
+  PROPOSE_TIMEOUT: -10318,
+  PROPOSE_FAST_REJECT: -10319,
+  GET_ITEM_BY_CURSOR_ID: -10320,
+  PROTOBUF_PARSE: -10401,
+  PROTOBUF_SERIALIZE: -10402,
+  STORE: -10501,
+  SVR_BLOCK: -10601,
+  MASTER_CLIENT_FAIL: -10602,
+  NO_MASTER_ADDR: -10603,
+  MMLB: -10701,
+  UNCOMPRESS: -10801,
+  BUFFER_TYPE: -10802,
+  PAXOS_RUN_NODE: -10901,
+  PAXOS_GET_INSTANCE_VALUE: -10902,
+  PAXOS_VALUE_PARSE: -10903,
+} as const;
+
+/** One of the codes in `RetCode`. */
+export type RetCode = (typeof RetCode)[keyof typeof RetCode];
+
+/** What the RPC layer itself reports in place of a return code. A broken connection is -1, the same number as SYS. */
+export const TransportResult = {
+  BROKEN: -1,
+  RESPONSE_SERIALIZE: -12,
+  BAD_REQUEST: -22,
+  SOCKET_TIMEOUT: -202,
+} as const;
+
+const names = new Map<number, string>([
+  ...Object.entries(TransportResult).map(([name, code]): [number, string] => [code, name]),
+  ...Object.entries(RetCode).map(([name, code]): [number, string] => [code, name]),
+]);
+
+/** Name of a return code or transport result for messages, e.g. `NOT_MASTER`; `UNKNOWN(n)` for any other number. */
+export function retCodeName(code: number): string {
+  return names.get(code) ?? `UNKNOWN(${code})`;
+}
