@@ -4,9 +4,10 @@
  * A decoded message has all its scalar and repeated fields, with the default where the sender left one out; a
  * sub-message that was left out is undefined. An encoded message has exactly the fields that were given, zeros too.
  */
-import { google, phxqueue } from '#proto';
+
 import Long from 'long';
 import protobuf from 'protobufjs/minimal.js';
+import { google, phxqueue } from '#proto';
 import { PhxError } from '../errors.js';
 
 export interface Addr {
@@ -290,7 +291,9 @@ type Kind<Value> = [Value] extends [bigint]
   : [Value] extends [number | string | boolean | Uint8Array]
     ? Same
     : Sub;
-type Shapes = { readonly [Name in MessageName]: { readonly [Field in keyof Messages[Name]]: Kind<Messages[Name][Field]> } };
+type Shapes = {
+  readonly [Name in MessageName]: { readonly [Field in keyof Messages[Name]]: Kind<Messages[Name][Field]> };
+};
 
 const addr = { one: 'Addr' } as const;
 const redirect = { redirect_addr: addr } as const;
