@@ -5,11 +5,11 @@
  */
 import { assert, PhxError } from '../errors.js';
 import { crc32c } from './crc32c.js';
-import { type LogRecord, RecordKind } from './engine.js';
+import type { LogRecord } from './engine.js';
 import {
+  checkKey,
   EngineKind,
   FLAG_CONTINUES,
-  GROUP_MAX,
   RECORD_HEADER_BYTES,
   recordBytes,
   SEGMENT_HEADER_BYTES,
@@ -33,6 +33,8 @@ export interface LogTail {
   readonly segment: number;
   readonly offset: number;
   readonly link: number;
+  /** Records lie before it, the last of which is no mark. */
+  readonly unmarked: boolean;
 }
 
 /** One write: framed records that follow each other in one segment. */
@@ -42,6 +44,10 @@ export interface Batch {
   buffer: Buffer;
   used_bytes: number;
   readonly done: AppendDone[];
+  /** Takes no more records. */
+  closed: boolean;
+  /** Ends with the mark of a clean close. */
+  mark: boolean;
 }
 
 export class AppendQueue {
@@ -82,20 +88,33 @@ export class AppendQueue {
       this.frame(batch, record.kind, index + 1 < records.length ? FLAG_CONTINUES : 0, record);
     });
     batch.done.push(done);
-    this.pending_bytes += bytes;
     return bytes;
+  }
+
+  /** Appends records that were in the log before, each for itself, in a batch of their own. No limit: the log shrinks. */
+  appendRewritten(records: readonly LogRecord[]): void {
+    this.closeBatch();
+    for (const record of records) {
+      const bytes = recordBytes(bodyBytes(record.body));
+      this.makeRoom(bytes);
+      this.frame(this.openBatch(bytes), record.kind, 0, record);
+    }
+    this.closeBatch();
   }
 
   /** Appends the mark of a clean close, unless the segment has no room for it. */
   appendMark(): void {
+    assert(this.empty, 'all before the mark is durable');
     if (this.offset + 2 * RECORD_HEADER_BYTES > this.segment_bytes) return;
-    this.frame(this.openBatch(RECORD_HEADER_BYTES), EngineKind.mark, 0, NO_RECORD);
+    const batch = this.openBatch(RECORD_HEADER_BYTES);
+    this.frame(batch, EngineKind.mark, 0, NO_RECORD);
+    batch.mark = true;
   }
 
   /** The oldest batch, no longer open to appends; the caller gives its buffer back with `recycle`. */
   take(): Batch | null {
     const batch = this.batches.shift() ?? null;
-    if (batch !== null) this.pending_bytes = Math.max(0, this.pending_bytes - batch.used_bytes);
+    if (batch !== null) this.pending_bytes -= batch.used_bytes;
     return batch;
   }
 
@@ -106,9 +125,7 @@ export class AppendQueue {
   private measure(records: readonly LogRecord[]): number {
     let bytes = 0;
     for (const record of records) {
-      checkRange('group', record.group, GROUP_MAX);
-      checkRange('instance', record.instance, Number.MAX_SAFE_INTEGER);
-      assert(record.kind === RecordKind.entry || record.kind === RecordKind.state, 'a record has a known kind');
+      checkKey(record.kind, record.group, record.instance);
       bytes += recordBytes(bodyBytes(record.body));
     }
     const room_bytes = this.segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES;
@@ -135,17 +152,23 @@ export class AppendQueue {
   /** The batch that takes the next `bytes`, with room for them in its buffer. */
   private openBatch(bytes: number): Batch {
     const last = this.batches[this.batches.length - 1];
-    if (last !== undefined && last.segment === this.segment && last.used_bytes + bytes <= BATCH_BYTES_MAX) {
-      const needed = last.used_bytes + bytes;
+    const needed = (last?.used_bytes ?? 0) + bytes;
+    if (last !== undefined && !last.closed && last.segment === this.segment && needed <= BATCH_BYTES_MAX) {
       if (needed > last.buffer.length) last.buffer = grow(last.buffer, last.used_bytes, needed);
       return last;
     }
     const reused = this.spare !== null && this.spare.length >= bytes ? this.spare : null;
     if (reused !== null) this.spare = null;
     const buffer = reused ?? Buffer.allocUnsafeSlow(Math.max(bytes, BATCH_BYTES_INITIAL));
-    const batch: Batch = { segment: this.segment, start: this.offset, buffer, used_bytes: 0, done: [] };
+    const place = { segment: this.segment, start: this.offset };
+    const batch: Batch = { ...place, buffer, used_bytes: 0, done: [], closed: false, mark: false };
     this.batches.push(batch);
     return batch;
+  }
+
+  private closeBatch(): void {
+    const last = this.batches[this.batches.length - 1];
+    if (last !== undefined) last.closed = true;
   }
 
   private frame(batch: Batch, kind: number, flags: number, record: Omit<LogRecord, 'kind'>): void {
@@ -170,6 +193,7 @@ export class AppendQueue {
     });
     batch.used_bytes += bytes;
     this.offset += bytes;
+    this.pending_bytes += bytes;
   }
 }
 
@@ -179,10 +203,6 @@ function bodyBytes(body: readonly Uint8Array[]): number {
   let bytes = 0;
   for (const part of body) bytes += part.length;
   return bytes;
-}
-
-function checkRange(name: string, value: number, max: number): void {
-  assert(Number.isSafeInteger(value) && value >= 0 && value <= max, `${name} is an integer from 0 to ${max}`);
 }
 
 function grow(buffer: Buffer, used: number, needed: number): Buffer {

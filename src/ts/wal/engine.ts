@@ -89,6 +89,9 @@ export interface LogEngine {
    * Appends the records in order, all of them or none. `done` is called once, later, with null when the records (and
    * all appended before) are on stable storage, or with the error. Calls of `done` come in the order of the appends.
    * All appends that wait share one write and one fdatasync. The bodies must stay unchanged until this call returns.
+   *
+   * @throws PhxError SIZE_TOO_LARGE if the records together do not fit into one segment, PROPOSE_FAST_REJECT if more
+   *   than 256 MiB wait for the disk; nothing was appended then, and `done` is not called
    */
   append(records: readonly LogRecord[], done: (error: Error | null) => void): void;
 

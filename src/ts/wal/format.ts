@@ -1,6 +1,7 @@
 /** The bytes of the log, as tabled in docs/on-disk-format.md. All numbers are little-endian. */
-import { PhxError } from '../errors.js';
+import { assert, PhxError } from '../errors.js';
 import { crc32c, crc32cU32 } from './crc32c.js';
+import { RecordKind } from './engine.js';
 
 export const FORMAT_VERSION = 1;
 export const IDENTITY_BYTES = 16;
@@ -20,7 +21,7 @@ const RECORD_MARKER_LOW = 0x51;
 const RECORD_MARKER_HIGH = 0x50;
 const RECORD_MARKER = RECORD_MARKER_LOW | (RECORD_MARKER_HIGH << 8);
 
-export const GROUP_MAX = 0xffff_ffff;
+const GROUP_MAX = 0xffff_ffff;
 
 /** Kinds that only the engine writes; the kinds of engine.ts are 1 and 2. */
 export const EngineKind = {
@@ -53,6 +54,13 @@ export interface RecordHeader {
 
 export function emptyHeader(): RecordHeader {
   return { kind: 0, flags: 0, group: 0, instance: 0, body_bytes: 0, batch: 0, link: 0, body_crc: 0, header_crc: 0 };
+}
+
+/** States what every caller must keep to. */
+export function checkKey(kind: number, group: number, instance: number): void {
+  assert(kind === RecordKind.entry || kind === RecordKind.state, 'kind is entry or state');
+  assert(Number.isSafeInteger(group) && group >= 0 && group <= GROUP_MAX, 'group is an integer from 0 to 2^32 - 1');
+  assert(Number.isSafeInteger(instance) && instance >= 0, 'instance is an integer from 0 to 2^53 - 1');
 }
 
 /** Bytes that a record with a body of `body_bytes` takes: header, body, padding to 8. */

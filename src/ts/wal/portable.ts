@@ -3,39 +3,32 @@
  * It reads no clock but the one it is given and starts no timers.
  */
 import { join } from 'node:path';
-import { assert, PhxError } from '../errors.js';
-import { type AppendDone, AppendQueue, type Batch } from './append_queue.js';
-import { crc32c } from './crc32c.js';
+import { AssertionError, assert, PhxError } from '../errors.js';
+import { type AppendDone, AppendQueue, type Batch, type LogTail } from './append_queue.js';
 import type { InstanceBounds, LogEngine, LogEntry, LogOptions, LogRecord, LogStats, RecoveryReport } from './engine.js';
 import { RecordKind } from './engine.js';
-import type { Location } from './entry_index.js';
-import type { FolderLock, LogFile, LogFiles } from './files.js';
+import { EntryReader } from './entry_reader.js';
+import type { FolderLock, LogFiles } from './files.js';
 import {
   decodeRecordHeader,
   emptyHeader,
   encodeSegmentHeader,
   IDENTITY_BYTES,
   RECORD_HEADER_BYTES,
-  readRecordHeader,
   recordBytes,
   SEGMENT_BYTES_DEFAULT,
   SEGMENT_BYTES_MAX,
   SEGMENT_BYTES_MIN,
   SEGMENT_HEADER_BYTES,
   segmentName,
-  segmentSeed,
   unfinishedSegmentName,
 } from './format.js';
 import { NodeFiles } from './node_files.js';
-import { type LogContents, recoverLog, type Segment } from './portable_recovery.js';
+import { type LogContents, recoverLog } from './portable_recovery.js';
 
 /** Written as zeros behind a batch that reaches unwritten space, so that the next ones overwrite written blocks. */
 const ZEROS_AHEAD_BYTES = 1024 * 1024;
 const BLOCK_BYTES = 4096;
-
-/** Entries that lie within this distance are fetched by one read, of at most the second size unless one is larger. */
-const READ_GAP_BYTES_MAX = 16 * 1024;
-const READ_BYTES_MAX = 1024 * 1024;
 
 /** What the engine gets from outside; the defaults are this machine's. */
 export interface PortableEnvironment {
@@ -63,7 +56,7 @@ export async function openPortable(options: LogOptions, environment: PortableEnv
     const queue = new AppendQueue(options.identity, segment_bytes, tail);
     const recovery = { ...report, elapsed_ms: clock_ms() - started_ms };
     const log = new PortableLog({ ...options, segment_bytes }, files, lock, contents, queue, recovery);
-    await log.start(tail.segment);
+    await log.start(tail);
     return log;
   } catch (error) {
     await lock?.release();
@@ -90,14 +83,15 @@ class PortableLog implements LogEngine {
   private readonly lock: FolderLock;
   private readonly contents: LogContents;
   private readonly queue: AppendQueue;
+  private readonly reader: EntryReader;
   /** The segment being written. Those before it are complete. */
   private active = 0;
-  private pump: Promise<void> | null = null;
+  private running = false;
+  private idle: (() => void) | null = null;
   private failure: PhxError | null = null;
   private closing: Promise<void> | null = null;
+  /** Whether something was written since the last mark. */
   private unmarked = false;
-  private reads = 0;
-  private readsOver: (() => void) | null = null;
   private appended_records = 0;
   private appended_bytes = 0;
   private syncs = 0;
@@ -115,13 +109,21 @@ class PortableLog implements LogEngine {
     this.lock = lock;
     this.contents = contents;
     this.queue = queue;
+    this.reader = new EntryReader(contents, options.identity);
     this.recovery = recovery;
   }
 
   /** Makes the segment that the first append goes to, if recovery found none that goes on. */
-  async start(segment: number): Promise<void> {
-    if (!this.contents.segments.has(segment)) await this.createSegment(segment);
-    this.active = segment;
+  async start(tail: LogTail): Promise<void> {
+    this.active = tail.segment;
+    this.unmarked = tail.unmarked;
+    if (this.contents.segments.has(tail.segment)) return;
+    try {
+      await this.createSegment(tail.segment);
+    } catch (error) {
+      await this.contents.closeFiles();
+      throw error;
+    }
   }
 
   groups(): number[] {
@@ -156,43 +158,18 @@ class PortableLog implements LogEngine {
 
   async read(group: number, instance: number): Promise<Uint8Array | null> {
     this.checkOpen();
-    const location = this.contents.entries.get(group, instance);
-    if (location === null) return null;
-    const bytes = Buffer.allocUnsafeSlow(recordBytes(location.body_bytes));
-    await this.withSegment(location, (file) => this.readInto(file, bytes, location.offset, group, instance));
-    return this.checkedBody(bytes, 0, location, group, instance);
+    return this.reader.read(group, instance);
   }
 
   async readRange(group: number, from: number, through: number, bytes_max: number): Promise<LogEntry[]> {
     this.checkOpen();
-    const found = this.contents.entries.range(group, from, through, bytes_max);
-    const entries: LogEntry[] = [];
-    let at = 0;
-    while (at < found.length) {
-      const first = found[at];
-      if (first === undefined) break;
-      let end = first.offset + recordBytes(first.body_bytes);
-      let next = at + 1;
-      for (let other = found[next]; other !== undefined; other = found[++next]) {
-        const other_end = other.offset + recordBytes(other.body_bytes);
-        const near = other.segment === first.segment && other.offset >= end && other.offset - end <= READ_GAP_BYTES_MAX;
-        if (!near || other_end - first.offset > READ_BYTES_MAX) break;
-        end = other_end;
-      }
-      const bytes = Buffer.allocUnsafeSlow(end - first.offset);
-      await this.withSegment(first, (file) => this.readInto(file, bytes, first.offset, group, first.instance));
-      for (const entry of found.slice(at, next)) {
-        const body = this.checkedBody(bytes, entry.offset - first.offset, entry, group, entry.instance);
-        entries.push({ instance: entry.instance, body });
-      }
-      at = next;
-    }
-    return entries;
+    return this.reader.readRange(group, from, through, bytes_max);
   }
 
   truncate(group: number, before: number): void {
     this.checkOpen();
     this.contents.truncate(group, before);
+    this.rewriteStates();
     this.wake();
   }
 
@@ -215,18 +192,21 @@ class PortableLog implements LogEngine {
   }
 
   private async shutDown(): Promise<void> {
-    if (this.pump !== null) await this.pump;
+    if (this.running) {
+      await new Promise<void>((resolve) => {
+        this.idle = resolve;
+      });
+    }
     if (this.failure === null && this.unmarked) {
       this.queue.appendMark();
       await this.run();
     }
-    if (this.reads > 0) {
-      await new Promise<void>((resolve) => {
-        this.readsOver = resolve;
-      });
+    await this.reader.whenIdle();
+    try {
+      await this.contents.closeFiles();
+    } finally {
+      await this.lock.release();
     }
-    for (const segment of this.contents.segments.values()) await segment.file.close();
-    await this.lock.release();
   }
 
   private checkOpen(): void {
@@ -234,34 +214,35 @@ class PortableLog implements LogEngine {
   }
 
   private wake(): void {
-    if (this.pump !== null || this.failure !== null) return;
-    this.pump = this.run().finally(() => {
-      this.pump = null;
-    });
+    if (!this.running && this.failure === null) void this.run();
   }
 
-  /** Writes batch after batch until nothing waits. Never rejects, but for an exception of a `done`. */
+  /** Writes batch after batch until nothing waits. Rejects only with an exception of a `done`, which is a defect. */
   private async run(): Promise<void> {
+    this.running = true;
     // What else is appended in this turn joins the first batch.
     await Promise.resolve();
-    while (this.failure === null) {
-      let batch: Batch | null = null;
+    while (this.failure === null && (!this.queue.empty || this.contents.mayHaveDead)) {
+      const batch = this.queue.take();
       try {
-        this.rewriteStates();
-        batch = this.queue.take();
         if (batch !== null) await this.commit(batch);
         await this.removeDeadSegments();
       } catch (error) {
+        if (error instanceof AssertionError) throw error;
         const cause = error instanceof Error ? error.message : String(error);
         this.failure = new PhxError('LOG_POISONED', `a write or sync of the log failed: ${cause}`, { cause: error });
       }
       if (batch !== null) for (const done of batch.done) done(this.failure);
-      if (batch === null || this.queue.empty) {
-        if (this.failure === null && !this.contents.hasWork(this.active)) return;
-      }
     }
+    if (this.failure !== null) this.failPending(this.failure);
+    // In one step with the last look at the queue: an append from now on starts the next run.
+    this.running = false;
+    this.idle?.();
+  }
+
+  private failPending(failure: PhxError): void {
     for (let batch = this.queue.take(); batch !== null; batch = this.queue.take()) {
-      for (const done of batch.done) done(this.failure);
+      for (const done of batch.done) done(failure);
     }
   }
 
@@ -285,8 +266,9 @@ class PortableLog implements LogEngine {
       await segment.file.sync();
       this.syncs++;
     }
-    this.unmarked = this.closing === null;
+    this.unmarked = !batch.mark;
     this.index(batch);
+    this.rewriteStates();
     this.queue.recycle(batch);
   }
 
@@ -319,11 +301,13 @@ class PortableLog implements LogEngine {
 
   /** Appends again the state records that alone keep an old segment. */
   private rewriteStates(): void {
-    for (const held of this.contents.statesToRewrite(this.active)) {
-      const record = { kind: RecordKind.state, group: held.group, instance: held.slot, body: [held.body] };
-      this.queue.append([record], () => undefined);
-      this.contents.states.appended(held.group, held.slot);
-    }
+    const held = this.contents.statesToRewrite(this.active);
+    if (held.length === 0) return;
+    const rewritten = held.map(({ group, slot, body }) => {
+      return { kind: RecordKind.state, group, instance: slot, body: [body] };
+    });
+    this.queue.appendRewritten(rewritten);
+    for (const { group, slot } of held) this.contents.states.appended(group, slot);
   }
 
   private async removeDeadSegments(): Promise<void> {
@@ -335,44 +319,6 @@ class PortableLog implements LogEngine {
       if (segment.readers === 0) await segment.file.close();
     }
     await this.files.syncFolder(this.options.folder);
-  }
-
-  private async withSegment(location: Location, use: (file: LogFile) => Promise<void>): Promise<void> {
-    const segment: Segment = this.contents.segment(location.segment);
-    segment.readers++;
-    this.reads++;
-    try {
-      await use(segment.file);
-    } finally {
-      segment.readers--;
-      this.reads--;
-      if (segment.retired && segment.readers === 0) await segment.file.close();
-      if (this.reads === 0) this.readsOver?.();
-    }
-  }
-
-  private async readInto(file: LogFile, bytes: Buffer, offset: number, group: number, instance: number): Promise<void> {
-    const filled = await file.read(bytes, offset).catch((cause: unknown) => {
-      throw new PhxError('LOG_CORRUPT', `cannot read entry ${instance} of group ${group}`, { cause });
-    });
-    bytes.fill(0, filled);
-  }
-
-  private checkedBody(bytes: Buffer, at: number, location: Location, group: number, instance: number): Uint8Array {
-    const header = emptyHeader();
-    const seed = segmentSeed(this.options.identity, location.segment);
-    const start = at + RECORD_HEADER_BYTES;
-    const end = start + location.body_bytes;
-    const sound =
-      readRecordHeader(bytes, at, location.offset, seed, header) &&
-      header.kind === RecordKind.entry &&
-      header.group === group &&
-      header.instance === instance &&
-      header.body_bytes === location.body_bytes &&
-      crc32c(bytes, start, end) === header.body_crc;
-    if (sound) return new Uint8Array(bytes.buffer, bytes.byteOffset + start, location.body_bytes);
-    const place = `segment ${location.segment}, offset ${location.offset}`;
-    throw new PhxError('LOG_CORRUPT', `entry ${instance} of group ${group} is damaged (${place})`);
   }
 }
 

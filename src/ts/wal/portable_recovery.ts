@@ -40,11 +40,17 @@ export class LogContents {
   readonly states = new StateTable();
   readonly segments = new Map<number, Segment>();
   private readonly unlive = (segment: number): void => {
-    this.segment(segment).live_entries--;
-    this.swept = false;
+    const held = this.segment(segment);
+    held.live_entries--;
+    if (held.live_entries === 0) this.swept = false;
   };
-  /** False while a segment may have died since `takeDead`. */
+  /** False if a segment may have died since `takeDead`. */
   private swept = false;
+
+  /** Whether `takeDead` is worth a look. */
+  get mayHaveDead(): boolean {
+    return !this.swept;
+  }
 
   groups(): number[] {
     const groups = new Set(this.entries.groups());
@@ -77,17 +83,13 @@ export class LogContents {
     const previous = this.states.durable(group, slot, segment, offset, body);
     this.segment(segment).live_states++;
     if (previous === 0) return;
-    this.segment(previous).live_states--;
-    this.swept = false;
+    const held = this.segment(previous);
+    held.live_states--;
+    if (held.live_entries === 0) this.swept = false;
   }
 
   truncate(group: number, before: number): void {
     this.entries.truncate(group, before, this.unlive);
-  }
-
-  /** Whether `takeDead` or `statesToRewrite` may find something. */
-  hasWork(active: number): boolean {
-    return !this.swept && [...this.idle(active)].length > 0;
   }
 
   /** State records of the segments before `active` in which nothing else lives. */
@@ -107,6 +109,10 @@ export class LogContents {
     return dead;
   }
 
+  async closeFiles(): Promise<void> {
+    for (const segment of this.segments.values()) await segment.file.close();
+  }
+
   /** Segments before `active` in which no entry lives. */
   private *idle(active: number): Iterable<Segment> {
     for (const segment of this.segments.values()) {
@@ -122,32 +128,41 @@ export interface RecoveredLog {
 }
 
 /**
- * Reads all segments of the folder, oldest first, and cuts a torn tail.
+ * Reads all segments of the folder, oldest first, and cuts a torn tail. All that it returns is durable.
  *
  * @throws PhxError LOG_IDENTITY if a segment belongs to another identity, LOG_CORRUPT if its format is unknown, and
  *   whatever `files` throws
  */
 export async function recoverLog(files: LogFiles, folder: string, identity: Uint8Array): Promise<RecoveredLog> {
   const contents = new LogContents();
-  const ids: number[] = [];
-  for (const name of await files.list(folder)) {
-    const id = segmentOfName(name);
-    if (id !== null) ids.push(id);
-    else if (isUnfinishedSegmentName(name)) await files.unlink(join(folder, name));
+  try {
+    return await recoverInto(contents, files, folder, identity);
+  } catch (error) {
+    await contents.closeFiles();
+    throw error;
   }
-  ids.sort((a, b) => a - b);
+}
+
+async function recoverInto(
+  contents: LogContents,
+  files: LogFiles,
+  folder: string,
+  identity: Uint8Array,
+): Promise<RecoveredLog> {
+  const ids = await segmentsOf(files, folder);
   const corrupt: CorruptRecord[] = [];
-  let tail: LogTail = { segment: 1, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, 1) };
+  let tail: LogTail = { segment: 1, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, 1), unmarked: false };
   let records = 0;
   let bytes = 0;
   let torn_bytes = 0;
   for (const id of ids) {
     const newest = id === ids[ids.length - 1];
     const file = await files.open(join(folder, segmentName(id)));
+    const segment = contents.addSegment(id, file, 0);
     const content = Buffer.from(new ArrayBuffer(await file.size()));
     const filled = await file.read(content, 0);
     assert(filled === content.length, 'a file is read to its end');
-    const segment = contents.addSegment(id, file, content.length);
+    segment.size_bytes = content.length;
     const headerIsSound = checkSegmentHeader(content, identity, id);
     if (!headerIsSound) corrupt.push({ segment: id, offset: 0, group: null, instance: null });
     const deliver = (record: ScannedRecord): void => {
@@ -155,8 +170,7 @@ export async function recoverLog(files: LogFiles, folder: string, identity: Uint
       bytes += recordBytes(record.body_bytes);
       put(contents, id, content, record);
     };
-    const seed = segmentSeed(identity, id);
-    const scan = scanSegment(content, id, seed, newest, deliver);
+    const scan = scanSegment(content, id, segmentSeed(identity, id), newest, deliver);
     corrupt.push(...scan.corrupt);
     for (const record of scan.corrupt) if (record.group === null) segment.unreadable++;
     if (!newest) continue;
@@ -164,19 +178,32 @@ export async function recoverLog(files: LogFiles, folder: string, identity: Uint
     if (torn_bytes > 0) {
       // Cut, not overwritten: what is left of it could otherwise pass as records behind the next ones.
       await file.resize(scan.end);
-      await file.sync();
       segment.size_bytes = scan.end;
     }
-    const goesOn = headerIsSound && !scan.sealed;
-    tail = goesOn ? { segment: id, offset: scan.end, link: scan.link } : nextSegment(identity, id);
+    // The records may have been read from memory that never reached the disk; the caller will build on them.
+    await file.sync();
+    await files.syncFolder(folder);
+    const { end: offset, link, unmarked } = scan;
+    tail = headerIsSound && !scan.sealed ? { segment: id, offset, link, unmarked } : nextSegment(identity, id);
   }
   const open = corrupt.filter((record) => !isSuperseded(contents, record));
   const report = { segments: ids.length, records, bytes, torn_bytes, corrupt: open };
   return { contents, report, tail };
 }
 
+/** Ids of the segment files, ascending. Files of segments that were never used are removed. */
+async function segmentsOf(files: LogFiles, folder: string): Promise<number[]> {
+  const ids: number[] = [];
+  for (const name of await files.list(folder)) {
+    const id = segmentOfName(name);
+    if (id !== null) ids.push(id);
+    else if (isUnfinishedSegmentName(name)) await files.unlink(join(folder, name));
+  }
+  return ids.sort((a, b) => a - b);
+}
+
 function nextSegment(identity: Uint8Array, id: number): LogTail {
-  return { segment: id + 1, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, id + 1) };
+  return { segment: id + 1, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, id + 1), unmarked: false };
 }
 
 function put(contents: LogContents, segment: number, content: Buffer, record: ScannedRecord): void {

@@ -6,7 +6,7 @@
  * Else it lies in the last batch, which may not have been durable yet, and is cut with all that follows.
  */
 import { crc32c } from './crc32c.js';
-import type { CorruptRecord } from './engine.js';
+import { type CorruptRecord, RecordKind } from './engine.js';
 import {
   EngineKind,
   emptyHeader,
@@ -35,6 +35,8 @@ export interface SegmentScan {
   readonly link: number;
   /** The segment is full and closed by a seal. */
   readonly sealed: boolean;
+  /** Records lie before `end`, the last of which is no mark of a clean close. */
+  readonly unmarked: boolean;
   /** Bytes behind `end` that are not zero and were never durable. */
   readonly torn_bytes: number;
   readonly corrupt: readonly CorruptRecord[];
@@ -62,6 +64,7 @@ export function scanSegment(
   let link = seed;
   let chained = true;
   let sealed = false;
+  let unmarked = false;
   let durableBefore = 0;
 
   const release = (): void => {
@@ -81,7 +84,9 @@ export function scanSegment(
     const damaged = !sound || (chained && header.link !== link) || !bodyIsSound(bytes, at, header);
     if (damaged && !wasDurable(at)) break;
     if (damaged) {
-      const { group, instance } = sound ? header : { group: null, instance: null };
+      // A mark or seal has no key; that it does not link up says that something before it is missing.
+      const keyed = sound && (header.kind === RecordKind.entry || header.kind === RecordKind.state);
+      const { group, instance } = keyed ? header : { group: null, instance: null };
       corrupt.push({ segment, offset: at, group, instance });
     }
     chained = sound;
@@ -94,16 +99,18 @@ export function scanSegment(
     else if (header.kind !== EngineKind.mark) held.push(toScanned(header, at, damaged));
     at += recordBytes(header.body_bytes);
     link = header.header_crc;
-    if ((header.flags & FLAG_CONTINUES) === 0) release();
+    if ((header.flags & FLAG_CONTINUES) !== 0) continue;
+    release();
+    unmarked = header.kind !== EngineKind.mark;
   }
   if (newest) {
     const torn_bytes = sealed ? 0 : Math.max(0, lengthWithoutZeros(bytes) - appendStart);
-    return { end: appendStart, link: appendLink, sealed, torn_bytes, corrupt };
+    return { end: appendStart, link: appendLink, sealed, unmarked, torn_bytes, corrupt };
   }
   // Only a sealed segment has a successor: an end without a seal means that records are missing.
   if (!sealed && chained) corrupt.push({ segment, offset: at, group: null, instance: null });
   release();
-  return { end: at, link, sealed, torn_bytes: 0, corrupt };
+  return { end: at, link, sealed, unmarked, torn_bytes: 0, corrupt };
 }
 
 function toScanned(header: RecordHeader, offset: number, damaged: boolean): ScannedRecord {

@@ -65,7 +65,7 @@ export class StateTable {
     return previous;
   }
 
-  /** Undamaged records whose latest durable version lies in `segment` and has no successor on its way. */
+  /** Undamaged records whose latest durable version lies in `segment` and has no successor on its way, by key. */
   heldBy(segment: number): HeldState[] {
     const held: HeldState[] = [];
     for (const [group, slots] of this.byGroup) {
@@ -74,7 +74,7 @@ export class StateTable {
         held.push({ group, slot, body: record.body });
       }
     }
-    return held;
+    return held.sort((a, b) => a.group - b.group || a.slot - b.slot);
   }
 
   private record(group: number, slot: number): StateRecord {

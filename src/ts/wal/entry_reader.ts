@@ -1,0 +1,128 @@
+/** Reads entries back from the segment files of a log and verifies them. */
+import { PhxError } from '../errors.js';
+import { crc32c } from './crc32c.js';
+import { type LogEntry, RecordKind } from './engine.js';
+import type { LocatedEntry, Location } from './entry_index.js';
+import { emptyHeader, RECORD_HEADER_BYTES, readRecordHeader, recordBytes, segmentSeed } from './format.js';
+import type { LogContents, Segment } from './portable_recovery.js';
+
+/** Entries that lie within this distance are fetched by one read, of at most the second size unless one is larger. */
+const READ_GAP_BYTES_MAX = 16 * 1024;
+const READ_BYTES_MAX = 1024 * 1024;
+
+export class EntryReader {
+  private readonly contents: LogContents;
+  private readonly identity: Uint8Array;
+  private reads = 0;
+  private idle: (() => void) | null = null;
+
+  constructor(contents: LogContents, identity: Uint8Array) {
+    this.contents = contents;
+    this.identity = identity;
+  }
+
+  /** As in LogEngine. */
+  async read(group: number, instance: number): Promise<Uint8Array | null> {
+    const location = this.contents.entries.get(group, instance);
+    if (location === null) return null;
+    const [entry] = await this.readLocated(group, [{ instance, ...location }]);
+    return entry?.body ?? null;
+  }
+
+  /** As in LogEngine. */
+  readRange(group: number, from: number, through: number, bytes_max: number): Promise<LogEntry[]> {
+    return this.readLocated(group, this.contents.entries.range(group, from, through, bytes_max));
+  }
+
+  /** Resolves when no read is under way. The caller starts no more. */
+  async whenIdle(): Promise<void> {
+    if (this.reads === 0) return;
+    await new Promise<void>((resolve) => {
+      this.idle = resolve;
+    });
+  }
+
+  private async readLocated(group: number, located: readonly LocatedEntry[]): Promise<LogEntry[]> {
+    // All segments at once: a truncation in the midst of the reads must not take a file away.
+    const segments = new Map<number, Segment>();
+    for (const { segment } of located) {
+      if (!segments.has(segment)) segments.set(segment, this.contents.segment(segment));
+    }
+    for (const segment of segments.values()) segment.readers++;
+    this.reads++;
+    try {
+      const entries: LogEntry[] = [];
+      for (const run of runsOf(located)) {
+        const segment = segments.get(run.segment);
+        if (segment !== undefined) entries.push(...(await this.readRun(group, segment, run)));
+      }
+      return entries;
+    } finally {
+      for (const segment of segments.values()) {
+        segment.readers--;
+        if (segment.retired && segment.readers === 0) await segment.file.close();
+      }
+      this.reads--;
+      if (this.reads === 0) this.idle?.();
+    }
+  }
+
+  private async readRun(group: number, segment: Segment, run: Run): Promise<LogEntry[]> {
+    const bytes = Buffer.allocUnsafeSlow(run.end - run.start);
+    const filled = await segment.file.read(bytes, run.start).catch((cause: unknown) => {
+      throw new PhxError('LOG_CORRUPT', `cannot read segment ${run.segment} of the log (group ${group})`, { cause });
+    });
+    bytes.fill(0, filled);
+    return run.entries.map((entry) => {
+      const body = this.checkedBody(bytes, entry.offset - run.start, entry, group, entry.instance);
+      return { instance: entry.instance, body };
+    });
+  }
+
+  private checkedBody(bytes: Buffer, at: number, location: Location, group: number, instance: number): Uint8Array {
+    const header = emptyHeader();
+    const seed = segmentSeed(this.identity, location.segment);
+    const start = at + RECORD_HEADER_BYTES;
+    const end = start + location.body_bytes;
+    const sound =
+      readRecordHeader(bytes, at, location.offset, seed, header) &&
+      header.kind === RecordKind.entry &&
+      header.group === group &&
+      header.instance === instance &&
+      header.body_bytes === location.body_bytes &&
+      crc32c(bytes, start, end) === header.body_crc;
+    if (sound) return new Uint8Array(bytes.buffer, bytes.byteOffset + start, location.body_bytes);
+    const place = `segment ${location.segment}, offset ${location.offset}`;
+    throw new PhxError('LOG_CORRUPT', `entry ${instance} of group ${group} is damaged (${place})`);
+  }
+}
+
+/** Entries that are fetched by one read of `segment` from `start` to `end`. */
+interface Run {
+  readonly segment: number;
+  readonly start: number;
+  end: number;
+  readonly entries: LocatedEntry[];
+}
+
+function runsOf(located: readonly LocatedEntry[]): Run[] {
+  const runs: Run[] = [];
+  let run: Run | null = null;
+  for (const entry of located) {
+    const end = entry.offset + recordBytes(entry.body_bytes);
+    const near: boolean =
+      run !== null &&
+      entry.segment === run.segment &&
+      entry.offset >= run.end &&
+      entry.offset - run.end <= READ_GAP_BYTES_MAX &&
+      end - run.start <= READ_BYTES_MAX;
+    if (run !== null && near) {
+      run.end = end;
+      run.entries.push(entry);
+    } else {
+      run = { segment: entry.segment, start: entry.offset, end, entries: [entry] };
+      runs.push(run);
+    }
+  }
+  return runs;
+}

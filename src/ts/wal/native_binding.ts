@@ -1,0 +1,127 @@
+/**
+ * The addon as TypeScript sees it (crates/wal/src/node.rs), and how it is found. Errors of the addon carry their code
+ * at the start of the message: `LOG_LOCKED: ...`.
+ */
+import { createRequire } from 'node:module';
+import { PhxError } from '../errors.js';
+
+export interface NativeOptions {
+  readonly folder: string;
+  readonly identity: Uint8Array;
+  readonly segmentBytes: number;
+  readonly sync: boolean;
+}
+
+export interface NativeCorruptRecord {
+  readonly segment: number;
+  readonly offset: number;
+  readonly group: number | null;
+  readonly instance: number | null;
+}
+
+export interface NativeRecovery {
+  readonly segments: number;
+  readonly records: number;
+  readonly bytes: number;
+  readonly tornBytes: number;
+  readonly corrupt: readonly NativeCorruptRecord[];
+  readonly elapsedMs: number;
+}
+
+export interface NativeStats {
+  readonly segments: number;
+  readonly diskBytes: number;
+  readonly appendedRecords: number;
+  readonly appendedBytes: number;
+  readonly syncs: number;
+  readonly indexBytes: number;
+}
+
+/** Entries packed into one buffer; `places` holds instance, start and length of each body. */
+export interface NativeEntries {
+  readonly bytes: Uint8Array;
+  readonly places: readonly number[];
+}
+
+/** One log. Its methods do not wait for the disk, except those that return a promise. */
+export interface NativeLog {
+  recovery(): NativeRecovery;
+  groups(): number[];
+  /** First and last instance, or nothing. */
+  bounds(group: number): number[];
+  has(group: number, instance: number): boolean;
+  state(group: number, slot: number): Uint8Array | null;
+  /**
+   * Copies one append into the queue; it is written after `flush`. `keys` has four numbers a record: kind, group,
+   * instance and how many of the `parts` make up its body.
+   */
+  append(keys: readonly number[], parts: readonly Uint8Array[]): void;
+  /** Wakes the thread that writes. */
+  flush(): void;
+  readRange(group: number, from: number, through: number, bytesMax: number): Promise<NativeEntries>;
+  truncate(group: number, before: number): void;
+  stats(): NativeStats;
+  /** Writes what waits and the mark, releases the folder. */
+  close(): Promise<void>;
+}
+
+/** Called after each commit with the number of appends it completed; `failure` ends all others. */
+export type NativeCommitted = (appends: number, failure: string | null) => void;
+
+export interface NativeBinding {
+  openLog(options: NativeOptions, committed: NativeCommitted): Promise<NativeLog>;
+}
+
+type Loaded = { readonly binding: NativeBinding } | { readonly reason: string };
+
+let loaded: Loaded | null = null;
+
+/** The addon, or why there is none; looked for once. */
+export function loadNative(): Loaded {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Loaded {
+  let addon: unknown;
+  try {
+    addon = createRequire(import.meta.url)('#native');
+  } catch (error) {
+    return { reason: reasonOf(error) };
+  }
+  if (isBinding(addon)) return { binding: addon };
+  return { reason: 'the native addon does not fit this version (npm run build makes it anew)' };
+}
+
+function isBinding(addon: unknown): addon is NativeBinding {
+  return typeof addon === 'object' && addon !== null && 'openLog' in addon && typeof addon.openLog === 'function';
+}
+
+function reasonOf(error: unknown): string {
+  const missing = error instanceof Error && 'code' in error && error.code === 'MODULE_NOT_FOUND';
+  if (missing) return 'the native addon is not built (npm run build makes it where Rust 1.88 or newer is installed)';
+  const message = error instanceof Error ? error.message : String(error);
+  return `the native addon does not load here: ${message.split('\n')[0] ?? ''}`;
+}
+
+const CODED_MESSAGE = /^(LOG_[A-Z]+|SIZE_TOO_LARGE|PROPOSE_FAST_REJECT): (.*)$/s;
+
+/** The error of ours that an error of the addon stands for. One without a code is a defect and stays what it is. */
+export function fromNativeError(error: unknown): unknown {
+  const match = error instanceof Error ? CODED_MESSAGE.exec(error.message) : null;
+  const message = match?.[2] ?? '';
+  switch (match?.[1]) {
+    case 'LOG_LOCKED':
+    case 'LOG_IDENTITY':
+    case 'LOG_CORRUPT':
+    case 'LOG_POISONED':
+    case 'LOG_IO':
+    case 'LOG_CLOSED':
+    case 'SIZE_TOO_LARGE':
+      return new PhxError(match[1], message, { cause: error });
+    case 'PROPOSE_FAST_REJECT':
+      return new PhxError(match[1], message, { retryable: true, cause: error });
+    default:
+      return error;
+  }
+}
