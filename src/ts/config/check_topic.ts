@@ -104,7 +104,11 @@ function checkPubs({ topic, stores }: TopicFiles, at: TopicPlace, report: Report
       report.error(place, `there is no consumer group ${group}`, 'add it to consumer_groups');
     }
     if (!stores.some((store) => serves(store, pub.pub_id) && store.scale > 0)) {
-      report.oversight(at(key), `no store with a scale above 0 serves pub ${pub.pub_id}`, 'add it to the pub_ids of one');
+      report.oversight(
+        at(key),
+        `no store with a scale above 0 serves pub ${pub.pub_id}`,
+        'add it to the pub_ids of one',
+      );
     }
   }
 }

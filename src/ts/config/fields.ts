@@ -173,8 +173,7 @@ function givenKeys(value: unknown, spellings: ReadonlyMap<string, string>, at: C
   return given;
 }
 
-/** Reports a key that nobody knows, with the nearest one that is known. */
-export function reportUnknown(key: string, known: Iterable<string>, at: Context): void {
+function reportUnknown(key: string, known: Iterable<string>, at: Context): void {
   const nearest = nearestName(key, known);
   const fix = nearest === undefined ? 'remove it' : `did you mean ${nearest}?`;
   at.report.oversight(childOf(at, key), 'unknown key', fix);

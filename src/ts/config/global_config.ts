@@ -11,8 +11,8 @@ import {
   type LockConfig,
   lock_config,
   type SchedulerConfig,
-  scheduler_config,
   type StoreConfig,
+  scheduler_config,
   store_config,
   type TopicInfo,
   topic_config,
@@ -109,7 +109,13 @@ function readTopic(info: TopicInfo, at: Place, base: string | undefined, report:
   }
   const topic = new TopicConfig(topic_file, topic_at, report);
   const stores = readNamed(info.store_config_path, store_config, base, report, namedAt('store_config_path'));
-  const consumers = readNamed(info.consumer_config_path, consumer_config, base, report, namedAt('consumer_config_path'));
+  const consumers = readNamed(
+    info.consumer_config_path,
+    consumer_config,
+    base,
+    report,
+    namedAt('consumer_config_path'),
+  );
   const scheduler = readNamed(
     info.scheduler_config_path,
     scheduler_config,

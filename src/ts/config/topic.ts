@@ -67,7 +67,10 @@ export class TopicConfig {
     this.#pubs_of_info.set(queue_info_id, pubs);
     const ignored = new Set(this.topic.consumer_ignore_consumer_group_ids);
     const groups = new Set(pubs.flatMap((pub) => pub.consumer_group_ids).filter((group) => !ignored.has(group)));
-    this.#groups_of_info.set(queue_info_id, [...groups].sort((a, b) => a - b));
+    this.#groups_of_info.set(
+      queue_info_id,
+      [...groups].sort((a, b) => a - b),
+    );
   }
 
   pub(pub_id: number): Pub | undefined {
