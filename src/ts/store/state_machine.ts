@@ -6,7 +6,7 @@
  */
 import { assert } from '../errors.js';
 import type { Command, StateMachine } from '../paxos/replicated_log.js';
-import { type ItemRange, scanAddRequest } from '../protocol/add_request.js';
+import { scanAddRequest } from '../protocol/add_request.js';
 import { type AddCommand, CommandKind, type CursorsCommand, decodeCommand } from './command.js';
 import { QueueCursors } from './cursors.js';
 import { QueueIndex } from './queue_index.js';

@@ -1,0 +1,88 @@
+/** Add: checks a request, replicates its bytes as they are, and answers with the cursor of its first item. */
+import { assert, PhxError } from '../errors.js';
+import type { ReplicatedLog } from '../paxos/replicated_log.js';
+import { type AddRequestScan, scanAddRequest, scanItem } from '../protocol/add_request.js';
+import { RetCode } from '../protocol/ret_code.js';
+import { checkDestination, checkMaster, type Refusal, refusal } from './admission.js';
+import { encodeAdd } from './command.js';
+import { type AddResult, groupOfQueue } from './state_machine.js';
+import type { StoreView } from './store_view.js';
+
+/** What `addItems` needs. */
+export interface AddDependencies {
+  readonly view: StoreView;
+  readonly log: ReplicatedLog;
+  /** Wall clock. */
+  readonly now_ms: () => number;
+}
+
+/** An Add that was done: `first_cursor` is null where the request had no items. */
+export interface Added {
+  readonly code: typeof RetCode.OK;
+  readonly first_cursor: number | null;
+  readonly queue_id: number;
+  readonly items: number;
+  readonly item_bytes: number;
+}
+
+/**
+ * Adds the items of a request. `body` must not change afterwards. Rejects with PhxError PROTOBUF_PARSE if it is no Add
+ * request or holds a malformed item; nothing was proposed then.
+ */
+export async function addItems(body: Uint8Array, dependencies: AddDependencies): Promise<Added | Refusal> {
+  const { view, log, now_ms } = dependencies;
+  const request = scanAddRequest(body);
+  const { queue_id } = request;
+  const items = request.items.length;
+  if (items === 0) return { code: RetCode.OK, first_cursor: null, queue_id, items, item_bytes: 0 };
+  const refused = checkDestination(view, request) ?? checkItems(view, body, request);
+  if (refused !== null) return refused;
+  const group = groupOfQueue(queue_id, log.groups);
+  const elsewhere = checkMaster(view, log, group);
+  if (elsewhere !== null) return elsewhere;
+  try {
+    const { result } = await log.propose(group, encodeAdd(now_ms(), body));
+    assert(isAddResult(result) && result.items === items, 'an ADD is applied as it was proposed');
+    return { code: RetCode.OK, first_cursor: result.first_cursor, queue_id, items, item_bytes: itemBytes(request) };
+  } catch (error) {
+    if (!(error instanceof PhxError)) throw error;
+    return refusalOf(error, () => checkMaster(view, log, group));
+  }
+}
+
+function checkItems(view: StoreView, body: Uint8Array, request: AddRequestScan): Refusal | null {
+  if (itemBytes(request) > view.items_byte_size_limit) return refusal(RetCode.SIZE_TOO_LARGE);
+  let strangers = 0;
+  // All items are scanned, also after the first stranger: a malformed one has to be found before a Get meets it.
+  for (const { start, end } of request.items) {
+    if (scanItem(body.subarray(start, end)).topic_id !== view.topic_id) strangers += 1;
+  }
+  return strangers === 0 ? null : refusal(RetCode.RANGE_TOPIC);
+}
+
+function itemBytes(request: AddRequestScan): number {
+  let bytes = 0;
+  for (const { start, end } of request.items) bytes += end - start;
+  return bytes;
+}
+
+function refusalOf(error: PhxError, whoLeads: () => Refusal | null): Refusal {
+  switch (error.code) {
+    case 'PROPOSE_TIMEOUT':
+      return refusal(RetCode.PROPOSE_TIMEOUT);
+    case 'PROPOSE_FAST_REJECT':
+      return refusal(RetCode.PROPOSE_FAST_REJECT);
+    case 'SIZE_TOO_LARGE':
+      return refusal(RetCode.SIZE_TOO_LARGE);
+    case 'NOT_MASTER':
+    case 'NO_MASTER':
+      // Nothing was proposed. If this replica leads again by now, the client may just as well ask once more.
+      return whoLeads() ?? refusal(RetCode.NO_MASTER);
+    default:
+      return refusal(RetCode.PROPOSE);
+  }
+}
+
+function isAddResult(result: unknown): result is AddResult {
+  return typeof result === 'object' && result !== null && 'first_cursor' in result && 'items' in result;
+}
