@@ -102,7 +102,7 @@ class Reader {
       this.#scanned_items += 1;
       this.next = entry.cursor;
       if (!wants(fields)) continue;
-      this.items.push({ cursor: entry.cursor, bytes: copies ? bytes.slice() : bytes, fields });
+      this.items.push({ cursor: entry.cursor, bytes: copies ? new Uint8Array(bytes) : bytes, fields });
       this.bytes += entry.item_bytes;
     }
     return true;
