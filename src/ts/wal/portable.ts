@@ -117,13 +117,16 @@ class PortableLog implements LogEngine {
   async start(tail: LogTail): Promise<void> {
     this.active = tail.segment;
     this.unmarked = tail.unmarked;
-    if (this.contents.segments.has(tail.segment)) return;
-    try {
-      await this.createSegment(tail.segment);
-    } catch (error) {
-      await this.contents.closeFiles();
-      throw error;
+    if (!this.contents.segments.has(tail.segment)) {
+      try {
+        await this.createSegment(tail.segment);
+      } catch (error) {
+        await this.contents.closeFiles();
+        throw error;
+      }
     }
+    this.rewriteStates();
+    this.wake();
   }
 
   groups(): number[] {

@@ -1,0 +1,72 @@
+//! What can go wrong, under the names that `src/ts/errors.ts` gives it.
+
+use std::fmt;
+use std::io;
+
+/// Names an error across the binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// Another holder has the folder.
+    Locked,
+    /// The folder belongs to another identity.
+    Identity,
+    /// A record that once was durable can no longer be read, or the format is unknown.
+    Corrupt,
+    /// A write or sync failed; the log takes no more writes.
+    Poisoned,
+    /// An input/output operation failed.
+    Io,
+    /// The log was closed.
+    Closed,
+    /// The records of one append do not fit into a segment.
+    SizeTooLarge,
+    /// Too much waits for the disk; nothing was appended.
+    FastReject,
+}
+
+impl ErrorCode {
+    /// The name in TypeScript.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorCode::Locked => "LOG_LOCKED",
+            ErrorCode::Identity => "LOG_IDENTITY",
+            ErrorCode::Corrupt => "LOG_CORRUPT",
+            ErrorCode::Poisoned => "LOG_POISONED",
+            ErrorCode::Io => "LOG_IO",
+            ErrorCode::Closed => "LOG_CLOSED",
+            ErrorCode::SizeTooLarge => "SIZE_TOO_LARGE",
+            ErrorCode::FastReject => "PROPOSE_FAST_REJECT",
+        }
+    }
+}
+
+/// An operating error. Broken invariants panic instead.
+#[derive(Clone, Debug)]
+pub struct LogError {
+    /// What the caller switches on.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+}
+
+impl LogError {
+    /// Makes an error.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        LogError { code, message: message.into() }
+    }
+
+    pub(crate) fn io(what: &str, cause: &io::Error) -> Self {
+        LogError::new(ErrorCode::Io, format!("{what}: {cause}"))
+    }
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.code.name(), self.message)
+    }
+}
+
+impl std::error::Error for LogError {}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, LogError>;

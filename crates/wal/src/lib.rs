@@ -1,0 +1,23 @@
+//! The log engine of PhxQueue: one log for all groups of a process, with group commit on a thread of its own.
+//!
+//! The bytes on disk are those of `docs/on-disk-format.md`; `src/ts/wal/portable.ts` reads and writes the same, and the
+//! modules here mirror the ones there. `engine` is the way in, `node` the addon around it.
+#![deny(unsafe_code)]
+
+mod contents;
+pub mod engine;
+pub mod error;
+pub mod files;
+pub mod format;
+mod index;
+mod lock;
+mod queue;
+mod read;
+mod recovery;
+mod scan;
+mod states;
+
+/// The binding is the only place that touches memory of JavaScript.
+#[cfg(feature = "node")]
+#[allow(unsafe_code, missing_docs)]
+mod node;

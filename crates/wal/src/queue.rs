@@ -1,0 +1,228 @@
+//! Frames appended records and gathers them into batches: what is appended while one batch is being written and synced
+//! makes up the next one. Positions are settled at once, because batches are written in order and a failed one ends the
+//! log; checksums are the writing thread's work (`Chain`).
+
+use crate::engine::Record;
+use crate::error::{ErrorCode, LogError, Result};
+use crate::format::{
+    FLAG_CONTINUES, Identity, KIND_MARK, KIND_SEAL, KIND_STATE, RECORD_HEADER_BYTES, RecordHeader,
+    SEGMENT_HEADER_BYTES, decode_record_header, push_record_header, record_bytes, seal_record, segment_seed,
+};
+use crate::states::HeldState;
+use std::collections::VecDeque;
+
+/// A batch is closed when it holds this much: one write and one sync.
+const BATCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Appends are refused while more than this waits to be written.
+pub(crate) const PENDING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+const BUFFER_BYTES_KEPT_MAX: usize = 4 * 1024 * 1024;
+
+/// Where the next record goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Tail {
+    pub segment: u32,
+    pub offset: u64,
+    pub link: u32,
+    /// Records lie before it, the last of which is no mark.
+    pub unmarked: bool,
+}
+
+/// One write: framed records that follow each other in one segment.
+pub(crate) struct Batch {
+    pub segment: u32,
+    pub start: u64,
+    pub bytes: Vec<u8>,
+    /// Appends that are durable when this batch is.
+    pub appends: u32,
+    /// Ends with the mark of a clean close.
+    pub mark: bool,
+    /// Takes no more records.
+    closed: bool,
+}
+
+pub(crate) struct AppendQueue {
+    segment_bytes: u64,
+    batches: VecDeque<Batch>,
+    spare: Vec<u8>,
+    segment: u32,
+    offset: u64,
+    pending_bytes: u64,
+}
+
+impl AppendQueue {
+    pub fn new(segment_bytes: u32, tail: &Tail) -> Self {
+        AppendQueue {
+            segment_bytes: u64::from(segment_bytes),
+            batches: VecDeque::new(),
+            spare: Vec::new(),
+            segment: tail.segment,
+            offset: tail.offset,
+            pending_bytes: 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Frames the records behind all others. Returns the framed bytes; an error (SizeTooLarge, FastReject) changes
+    /// nothing.
+    pub fn append(&mut self, records: &[Record]) -> Result<u64> {
+        let bytes = self.measure(records)?;
+        self.make_room(bytes);
+        let index = self.open_batch(bytes);
+        for (number, record) in records.iter().enumerate() {
+            let flags = if number + 1 < records.len() { FLAG_CONTINUES } else { 0 };
+            self.frame(index, flags, record);
+        }
+        self.batches[index].appends += 1;
+        Ok(bytes)
+    }
+
+    /// Appends records that were in the log before, each for itself, in a batch of their own. No limit: the log shrinks.
+    pub fn append_rewritten(&mut self, states: &[HeldState]) {
+        self.close_batch();
+        for state in states {
+            let body: &[&[u8]] = &[&state.body];
+            let record = Record { kind: KIND_STATE, group: state.group, instance: state.slot, body };
+            let bytes = record_bytes(state.body.len() as u32);
+            self.make_room(bytes);
+            let index = self.open_batch(bytes);
+            self.frame(index, 0, &record);
+        }
+        self.close_batch();
+    }
+
+    /// Appends the mark of a clean close, unless the segment has no room for it.
+    pub fn append_mark(&mut self) {
+        assert!(self.is_empty(), "all before the mark is durable");
+        if self.offset + 2 * u64::from(RECORD_HEADER_BYTES) > self.segment_bytes {
+            return;
+        }
+        let index = self.open_batch(u64::from(RECORD_HEADER_BYTES));
+        self.frame(index, 0, &keyless(KIND_MARK));
+        self.batches[index].mark = true;
+    }
+
+    /// The oldest batch, no longer open to appends; the caller gives its buffer back with `recycle`.
+    pub fn take(&mut self) -> Option<Batch> {
+        let batch = self.batches.pop_front()?;
+        self.pending_bytes -= batch.bytes.len() as u64;
+        Some(batch)
+    }
+
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= BUFFER_BYTES_KEPT_MAX {
+            buffer.clear();
+            self.spare = buffer;
+        }
+    }
+
+    fn measure(&self, records: &[Record]) -> Result<u64> {
+        let bytes: u64 = records.iter().map(framed_bytes).sum();
+        let room_bytes = self.segment_bytes - u64::from(SEGMENT_HEADER_BYTES) - u64::from(RECORD_HEADER_BYTES);
+        if bytes > room_bytes {
+            let message = format!("an append of {bytes} bytes does not fit into a segment ({room_bytes})");
+            return Err(LogError::new(ErrorCode::SizeTooLarge, message));
+        }
+        if self.pending_bytes + bytes > PENDING_BYTES_MAX {
+            let message = format!("{} bytes wait for the disk (limit {PENDING_BYTES_MAX})", self.pending_bytes);
+            return Err(LogError::new(ErrorCode::FastReject, message));
+        }
+        Ok(bytes)
+    }
+
+    /// Seals the segment and goes on to the next one if `bytes` and a seal do not fit.
+    fn make_room(&mut self, bytes: u64) {
+        let seal_bytes = u64::from(RECORD_HEADER_BYTES);
+        if bytes == 0 || self.offset + bytes + seal_bytes <= self.segment_bytes {
+            return;
+        }
+        let index = self.open_batch(seal_bytes);
+        self.frame(index, 0, &keyless(KIND_SEAL));
+        self.segment += 1;
+        self.offset = u64::from(SEGMENT_HEADER_BYTES);
+    }
+
+    /// Index of the batch that takes the next `bytes`.
+    fn open_batch(&mut self, bytes: u64) -> usize {
+        if let Some(last) = self.batches.back_mut() {
+            let fits = last.bytes.len() as u64 + bytes <= BATCH_BYTES_MAX;
+            if !last.closed && last.segment == self.segment && fits {
+                return self.batches.len() - 1;
+            }
+        }
+        let bytes = std::mem::take(&mut self.spare);
+        let Self { segment, offset: start, .. } = *self;
+        self.batches.push_back(Batch { segment, start, bytes, appends: 0, mark: false, closed: false });
+        self.batches.len() - 1
+    }
+
+    fn close_batch(&mut self) {
+        if let Some(last) = self.batches.back_mut() {
+            last.closed = true;
+        }
+    }
+
+    fn frame(&mut self, index: usize, flags: u8, record: &Record) {
+        let batch = &mut self.batches[index];
+        let Record { kind, group, instance, body } = *record;
+        let body_bytes = body_bytes(record) as u32;
+        // Batches lie in a segment, whose size fits into 32 bits.
+        let header =
+            RecordHeader { kind, flags, group, instance, body_bytes, batch: batch.start as u32, ..Default::default() };
+        push_record_header(&mut batch.bytes, &header);
+        for part in body {
+            batch.bytes.extend_from_slice(part);
+        }
+        batch.bytes.resize(batch.bytes.len().next_multiple_of(8), 0);
+        let bytes = record_bytes(body_bytes);
+        self.offset += bytes;
+        self.pending_bytes += bytes;
+    }
+}
+
+fn keyless(kind: u8) -> Record<'static> {
+    Record { kind, group: 0, instance: 0, body: &[] }
+}
+
+fn body_bytes(record: &Record) -> u64 {
+    record.body.iter().map(|part| part.len() as u64).sum()
+}
+
+fn framed_bytes(record: &Record) -> u64 {
+    u64::from(RECORD_HEADER_BYTES) + body_bytes(record).next_multiple_of(8)
+}
+
+/// The chain of checksums through the log.
+pub(crate) struct Chain {
+    identity: Identity,
+    segment: u32,
+    seed: u32,
+    link: u32,
+}
+
+impl Chain {
+    pub fn new(identity: Identity, tail: &Tail) -> Self {
+        let seed = segment_seed(&identity, tail.segment);
+        Chain { identity, segment: tail.segment, seed, link: tail.link }
+    }
+
+    /// Fills in links and checksums of the batch that is written next.
+    pub fn seal(&mut self, batch: &mut Batch) {
+        if batch.segment != self.segment {
+            self.segment = batch.segment;
+            self.seed = segment_seed(&self.identity, batch.segment);
+            self.link = self.seed;
+        }
+        let mut at = 0;
+        while at < batch.bytes.len() {
+            let offset = (batch.start + at as u64) as u32;
+            let record = &mut batch.bytes[at..];
+            self.link = seal_record(record, offset, self.seed, self.link);
+            at += record_bytes(decode_record_header(record).body_bytes) as usize;
+        }
+    }
+}
