@@ -1,5 +1,5 @@
 /** The log engine of the Rust addon. It keeps queue, index and files; here remain the callbacks. */
-import { PhxError } from '../errors.js';
+import { assert, PhxError } from '../errors.js';
 import type { AppendDone } from './append_queue.js';
 import type { InstanceBounds, LogEngine, LogEntry, LogOptions, LogRecord, LogStats, RecoveryReport } from './engine.js';
 import { checkKey, SEGMENT_BYTES_DEFAULT } from './format.js';
@@ -23,11 +23,16 @@ export async function openNative(options: LogOptions): Promise<LogEngine> {
   }
 }
 
+const KEY_FIELDS = 4;
+const INITIAL_KEYS = 64;
+
 class NativeEngine implements LogEngine {
   readonly engine = 'native';
   readonly recovery: RecoveryReport;
   private readonly log: NativeLog;
   private readonly pending: PendingAppends;
+  /** Scratch of `append`: kind, group, instance and number of parts of each record. */
+  private keys = new Float64Array(INITIAL_KEYS * KEY_FIELDS);
   private flushing = false;
   private closing: Promise<void> | null = null;
 
@@ -42,7 +47,11 @@ class NativeEngine implements LogEngine {
   private constructor(log: NativeLog, pending: PendingAppends) {
     this.log = log;
     this.pending = pending;
-    const { segments, records, bytes, tornBytes, corrupt, elapsedMs } = log.recovery();
+    pending.onEmpty = () => log.rest();
+    const { segments, records, bytes, tornBytes, elapsedMs, ...found } = log.recovery();
+    const corrupt = found.corrupt.map(({ segment, offset, group, instance }) => {
+      return { segment, offset, group: group ?? null, instance: instance ?? null };
+    });
     this.recovery = { segments, records, bytes, torn_bytes: tornBytes, corrupt, elapsed_ms: elapsedMs };
   }
 
@@ -69,14 +78,20 @@ class NativeEngine implements LogEngine {
       queueMicrotask(() => done(refusal));
       return;
     }
-    const keys: number[] = [];
+    if (this.keys.length < records.length * KEY_FIELDS) this.keys = new Float64Array(records.length * KEY_FIELDS * 2);
+    const keys = this.keys;
     const parts: Uint8Array[] = [];
+    let at = 0;
     for (const { kind, group, instance, body } of records) {
       checkKey(kind, group, instance);
-      keys.push(kind, group, instance, body.length);
+      keys[at] = kind;
+      keys[at + 1] = group;
+      keys[at + 2] = instance;
+      keys[at + 3] = body.length;
+      at += KEY_FIELDS;
       for (const part of body) parts.push(part);
     }
-    translated(() => this.log.append(keys, parts));
+    translated(() => this.log.append(keys, records.length, parts));
     this.pending.push(done);
     if (this.flushing) return;
     this.flushing = true;
@@ -142,46 +157,46 @@ class NativeEngine implements LogEngine {
 /** The callbacks of the appends that are not durable yet, in their order. */
 class PendingAppends {
   failure: PhxError | null = null;
+  onEmpty: () => void = () => undefined;
   private dones: AppendDone[] = [];
   /** How many of `dones` were called. */
   private called = 0;
-  private empty: (() => void) | null = null;
+  private waiting: (() => void) | null = null;
 
   push(done: AppendDone): void {
     this.dones.push(done);
   }
 
   /** Told by the addon after each commit. */
-  readonly committed = (appends: number, failure: string | null): void => {
+  readonly committed = (appends: number, failure?: string | null): void => {
     this.call(appends, null);
-    if (failure !== null) {
+    if (typeof failure === 'string') {
       this.failure = new PhxError('LOG_POISONED', failure);
       this.call(this.dones.length - this.called, this.failure);
     }
-    if (this.called === this.dones.length) this.empty?.();
+    if (this.dones.length > 0) return;
+    this.onEmpty();
+    this.waiting?.();
   };
 
   async whenEmpty(): Promise<void> {
-    if (this.called === this.dones.length) return;
+    if (this.dones.length === 0) return;
     await new Promise<void>((resolve) => {
-      this.empty = resolve;
+      this.waiting = resolve;
     });
   }
 
   private call(appends: number, failure: PhxError | null): void {
     const end = this.called + appends;
+    assert(end <= this.dones.length, 'no more appends complete than were made');
     while (this.called < end) {
       const done = this.dones[this.called];
       this.called++;
       done?.(failure);
     }
-    if (this.called === this.dones.length) {
-      this.dones = [];
-      this.called = 0;
-    } else if (this.called * 2 > this.dones.length) {
-      this.dones = this.dones.slice(this.called);
-      this.called = 0;
-    }
+    if (this.called * 2 < this.dones.length) return;
+    this.dones = this.dones.slice(this.called);
+    this.called = 0;
   }
 }
 

@@ -15,8 +15,8 @@ export interface NativeOptions {
 export interface NativeCorruptRecord {
   readonly segment: number;
   readonly offset: number;
-  readonly group: number | null;
-  readonly instance: number | null;
+  readonly group?: number;
+  readonly instance?: number;
 }
 
 export interface NativeRecovery {
@@ -40,7 +40,7 @@ export interface NativeStats {
 /** Entries packed into one buffer; `places` holds instance, start and length of each body. */
 export interface NativeEntries {
   readonly bytes: Uint8Array;
-  readonly places: readonly number[];
+  readonly places: Float64Array;
 }
 
 /** One log. Its methods do not wait for the disk, except those that return a promise. */
@@ -52,12 +52,14 @@ export interface NativeLog {
   has(group: number, instance: number): boolean;
   state(group: number, slot: number): Uint8Array | null;
   /**
-   * Copies one append into the queue; it is written after `flush`. `keys` has four numbers a record: kind, group,
-   * instance and how many of the `parts` make up its body.
+   * Copies one append into the queue; it is written after `flush`. `keys` has four numbers for each of the `records`:
+   * kind, group, instance and how many of the `parts` make up its body.
    */
-  append(keys: readonly number[], parts: readonly Uint8Array[]): void;
-  /** Wakes the thread that writes. */
+  append(keys: Float64Array, records: number, parts: readonly Uint8Array[]): void;
+  /** Wakes the thread that writes, and keeps the process alive until `rest`. */
   flush(): void;
+  /** Nothing is pending: the log alone does not keep the process alive. */
+  rest(): void;
   readRange(group: number, from: number, through: number, bytesMax: number): Promise<NativeEntries>;
   truncate(group: number, before: number): void;
   stats(): NativeStats;
@@ -66,7 +68,7 @@ export interface NativeLog {
 }
 
 /** Called after each commit with the number of appends it completed; `failure` ends all others. */
-export type NativeCommitted = (appends: number, failure: string | null) => void;
+export type NativeCommitted = (appends: number, failure?: string | null) => void;
 
 export interface NativeBinding {
   openLog(options: NativeOptions, committed: NativeCommitted): Promise<NativeLog>;
