@@ -6,7 +6,6 @@
  */
 
 import Long from 'long';
-import protobuf from 'protobufjs/minimal.js';
 import { google, phxqueue } from '#proto';
 import { PhxError } from '../errors.js';
 
@@ -244,7 +243,7 @@ export type Init<T> = T extends Uint8Array | bigint | number | string | boolean 
 /** The codec of a message in the generated code. */
 interface Generated {
   encode(message: object): { finish(): Uint8Array };
-  decode(reader: protobuf.Reader): object;
+  decode(bytes: Uint8Array): object;
 }
 
 const comm = phxqueue.comm.proto;
@@ -375,9 +374,7 @@ const fields_of = new Map<MessageName, readonly (readonly [string, Same | U64 | 
  */
 export function decode<Name extends MessageName>(name: Name, bytes: Uint8Array): Messages[Name] {
   try {
-    const reader = protobuf.Reader.create(bytes);
-    reader.discardUnknown = true;
-    return fromGenerated(name, generated[name].decode(reader)) as unknown as Messages[Name];
+    return fromGenerated(name, generated[name].decode(bytes)) as unknown as Messages[Name];
   } catch (cause) {
     throw new PhxError('PROTOBUF_PARSE', `${bytes.length} bytes are not a ${name}`, { cause });
   }
