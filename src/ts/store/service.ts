@@ -1,0 +1,122 @@
+/** The methods of the store's RPC service: bodies in, replies out, and what is counted and logged on the way. */
+import { performance } from 'node:perf_hooks';
+import { PhxError } from '../errors.js';
+import type { ReplicatedLog } from '../paxos/replicated_log.js';
+import { scanAddRequest } from '../protocol/add_request.js';
+import { decode } from '../protocol/messages.js';
+import { RetCode, TransportResult } from '../protocol/ret_code.js';
+import { addItems } from './add.js';
+import { type Destination, type Refusal, refusal } from './admission.js';
+import { getItems } from './get.js';
+import type { StoreMetrics } from './metrics.js';
+import { RefusalLog, type RefusalLogger } from './refusal_log.js';
+import { addReply, getReply, refusalReply } from './reply.js';
+import type { QueueState, StoreStateMachine } from './state_machine.js';
+import type { StoreView } from './store_view.js';
+
+/** A reply of the RPC service. */
+export interface Reply {
+  readonly result: number;
+  readonly body: readonly Uint8Array[];
+}
+
+/** A consumer group's acknowledged cursor is ahead of the replicated one. */
+export type OnAcknowledged = (group: number, queue_id: number, consumer_group: number) => void;
+
+/** What a `StoreService` is made of. */
+export interface StoreServiceOptions {
+  readonly view: StoreView;
+  readonly machine: StoreStateMachine;
+  readonly metrics: Pick<StoreMetrics, 'answered' | 'added' | 'got'>;
+  readonly logger: RefusalLogger & { error(message: string): void };
+}
+
+interface Replication {
+  readonly log: ReplicatedLog;
+  readonly onAcknowledged: OnAcknowledged;
+}
+
+/** Add and Get. Until `serve` is called both answer that there is no master. */
+export class StoreService {
+  /** The configuration that requests are judged by; a reload puts a new one here. */
+  view: StoreView;
+  readonly methods = {
+    Add: (body: Uint8Array): Promise<Reply> => this.#answer('Add', () => this.#add(body)),
+    Get: (body: Uint8Array): Promise<Reply> => this.#answer('Get', () => this.#get(body)),
+  };
+  readonly #options: StoreServiceOptions;
+  readonly #refusals: RefusalLog;
+  #replication: Replication | null = null;
+
+  constructor(options: StoreServiceOptions) {
+    this.#options = options;
+    this.view = options.view;
+    this.#refusals = new RefusalLog(options.logger, () => performance.now());
+  }
+
+  /** From now on requests are served by `log`. */
+  serve(log: ReplicatedLog, onAcknowledged: OnAcknowledged): void {
+    this.#replication = { log, onAcknowledged };
+  }
+
+  async #answer(method: string, work: () => Promise<Reply>): Promise<Reply> {
+    const began_ms = performance.now();
+    let result: number = RetCode.SYS;
+    try {
+      const reply = await work();
+      result = reply.result;
+      return reply;
+    } catch (error) {
+      if (error instanceof PhxError && error.code === 'PROTOBUF_PARSE') {
+        result = TransportResult.BAD_REQUEST;
+        this.#refusals.refused(method, result, () => error.message);
+      }
+      throw error;
+    } finally {
+      this.#options.metrics.answered(method, result, performance.now() - began_ms);
+    }
+  }
+
+  async #add(body: Uint8Array): Promise<Reply> {
+    const about = (): string => placeOf(scanAddRequest(body));
+    if (this.#replication === null) return this.#refuse('Add', refusal(RetCode.NO_MASTER), about);
+    const { log } = this.#replication;
+    const added = await addItems(body, { view: this.view, log, now_ms: Date.now });
+    if ('redirect' in added) return this.#refuse('Add', added, about);
+    this.#options.metrics.added(added.items, added.item_bytes);
+    return { result: RetCode.OK, body: addReply(added.first_cursor) };
+  }
+
+  async #get(body: Uint8Array): Promise<Reply> {
+    const request = decode('GetRequest', body);
+    const about = (): string => `${placeOf(request)}, consumer group ${request.consumer_group_id}`;
+    if (this.#replication === null) return this.#refuse('Get', refusal(RetCode.NO_MASTER), about);
+    const { log, onAcknowledged } = this.#replication;
+    const got = await getItems(request, {
+      view: this.view,
+      log,
+      machine: this.#options.machine,
+      now_ms: () => performance.now(),
+      onAcknowledged,
+      onUnreadable: (queue, error) => this.#unreadable(queue, error),
+    });
+    if ('redirect' in got) return this.#refuse('Get', got, about);
+    let bytes = 0;
+    for (const item of got.items) bytes += item.bytes.length;
+    this.#options.metrics.got(got.items.length, bytes, got.skipped_items);
+    return { result: RetCode.OK, body: getReply(got.items, got.cursors) };
+  }
+
+  #refuse(method: string, { code, redirect }: Refusal, detail: () => string): Reply {
+    this.#refusals.refused(method, code, detail);
+    return { result: code, body: refusalReply(redirect) };
+  }
+
+  #unreadable({ queue_id, group }: QueueState, error: PhxError): void {
+    this.#options.logger.error(`queue ${queue_id} (group ${group}) cannot be read: ${error.code}: ${error.message}`);
+  }
+}
+
+function placeOf({ topic_id, store_id, queue_id }: Destination): string {
+  return `topic ${topic_id}, store ${store_id}, queue ${queue_id}`;
+}
