@@ -103,6 +103,8 @@ export class RpcServer {
     this.#http = createServer(
       {
         maxHeaderSize: HEADER_BYTES_MAX,
+        // Clients of this protocol send none.
+        requireHostHeader: false,
         keepAliveTimeout: this.#limits.idle_timeout_ms,
         // Counts from the moment of the connection, too, so it must not be shorter than an idle connection may live.
         headersTimeout: this.#limits.idle_timeout_ms,
