@@ -118,3 +118,15 @@ test('close proposes what waits', async (t) => {
   t.false(fixture.armed);
   t.deepEqual(fixture.defects, []);
 });
+
+test('abandon gives up what waits', async (t) => {
+  const fixture = new Fixture();
+  fixture.acknowledge(0, 10);
+  fixture.sync.abandon();
+  t.false(fixture.armed);
+  t.is(fixture.sync.waiting, 0);
+  fixture.acknowledge(0, 20);
+  await fixture.sync.flush();
+  t.deepEqual(fixture.proposed, []);
+  t.false(fixture.armed);
+});

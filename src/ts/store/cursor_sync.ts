@@ -85,12 +85,22 @@ export class CursorSync {
   /** Proposes what waits a last time and stops. */
   async close(): Promise<void> {
     if (this.#closed) return;
-    this.#closed = true;
-    this.#cancel?.();
-    this.#cancel = null;
+    this.#disarm();
     await this.#flushing;
     await this.flush();
     this.#dirty.clear();
+  }
+
+  /** Stops at once; what waits is given up. */
+  abandon(): void {
+    this.#disarm();
+    this.#dirty.clear();
+  }
+
+  #disarm(): void {
+    this.#closed = true;
+    this.#cancel?.();
+    this.#cancel = null;
   }
 
   #arm(): void {

@@ -21,7 +21,7 @@ export interface MeasuredParts {
 
 /** Counts requests as they end; everything else is read from the parts when somebody asks. */
 export class StoreMetrics {
-  readonly #registry: Registry;
+  readonly registry: Registry;
   readonly #requests: Counter<'method' | 'result'>;
   readonly #latency: Histogram<'method'>;
   readonly #items_added: Counter;
@@ -34,7 +34,7 @@ export class StoreMetrics {
   readonly #latencies = new Map<string, Histogram.Internal<'method'>>();
 
   constructor(registry: Registry) {
-    this.#registry = registry;
+    this.registry = registry;
     const registers = [registry];
     const counter = (name: string, help: string): Counter => new Counter({ name, help, registers });
     this.#requests = new Counter({
@@ -186,7 +186,7 @@ export class StoreMetrics {
       name,
       help,
       labelNames,
-      registers: [this.#registry],
+      registers: [this.registry],
       collect: () => {
         gauge.reset();
         read((value, ...labels) => {

@@ -1,0 +1,331 @@
+/** A replica of a store: everything that runs in its process, put together, started and stopped in order. */
+import { mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { Registry } from 'prom-client';
+import { configError } from '../config/report.js';
+import type { StoreConf } from '../config/server_conf.js';
+import { PhxError } from '../errors.js';
+import { AdminServer } from '../ops/admin.js';
+import { claimFolder, logIdentity } from '../paxos/identity.js';
+import { PaxosNode } from '../paxos/node.js';
+import { RpcServer } from '../rpc/server.js';
+import type { LogEngine } from '../wal/engine.js';
+import { openLog } from '../wal/open.js';
+import { ConfiguredView } from './configured_view.js';
+import { CursorSync, process_timers } from './cursor_sync.js';
+import { groupList, MasterWatch } from './master_watch.js';
+import { StoreMetrics } from './metrics.js';
+import { addBodyBytesMax, coreOptions } from './paxos_options.js';
+import { findPlace, type ReplicaPlace } from './place.js';
+import { StoreService } from './service.js';
+import { StoreStateMachine } from './state_machine.js';
+import { trimQueues } from './trim.js';
+
+/** Longest time for which an acknowledgement is not replicated. */
+const CURSOR_SYNC_MAX_MS = 500;
+const MASTER_WATCH_MS = 500;
+/** How long requests in work may take once the store stops; a proposal has its own, usually shorter limit. */
+const CLOSE_GRACE_MS = 3_000;
+/** Folder of the log within the data folder. */
+const LOG_FOLDER = 'log';
+
+/** Where a store writes its lines. */
+export interface StoreLogger {
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+  fatal(message: string): void;
+}
+
+/** What a store needs from the process around it. */
+export interface StoreOptions {
+  readonly logger: StoreLogger;
+  /** Takes the store's metrics; a store without one has its own. */
+  readonly registry?: Registry;
+  /** The store cannot keep its promises any more and stopped answering: the process has to end. Called once. */
+  readonly onFatal: (error: unknown) => void;
+}
+
+/** Whether something holds, and if not, why (else an empty reason). */
+export interface Condition {
+  readonly ok: boolean;
+  readonly reason: string;
+}
+
+/**
+ * Starts a replica; resolves once it listens and has read its log, without waiting for the other replicas. Throws
+ * PhxError CONFIG or LOG_*; nothing is left running then.
+ */
+export function startStore(conf: StoreConf, options: StoreOptions): Promise<Store> {
+  return Store.start(conf, options);
+}
+
+/** A running replica; made by `startStore`. */
+export class Store {
+  readonly #conf: StoreConf;
+  readonly #options: StoreOptions;
+  readonly #place: ReplicaPlace;
+  readonly #machine: StoreStateMachine;
+  readonly #service: StoreService;
+  readonly #metrics: StoreMetrics;
+  /** What was started, in this order; `close` goes backwards. */
+  readonly #stops: ((graceful: boolean) => Promise<void>)[] = [];
+  #rpc: RpcServer | null = null;
+  #admin: AdminServer | null = null;
+  #watch: MasterWatch | null = null;
+  #cursor_sync: CursorSync | null = null;
+  #unclaimed_queues = 0;
+  #failed: string | null = null;
+  #closing: Promise<void> | null = null;
+
+  private constructor(conf: StoreConf, options: StoreOptions) {
+    this.#conf = conf;
+    this.#options = options;
+    this.#place = findPlace(conf, (line) => options.logger.warn(line));
+    this.#machine = new StoreStateMachine(conf.groups);
+    this.#metrics = new StoreMetrics(options.registry ?? new Registry());
+    this.#service = new StoreService({
+      view: new ConfiguredView(this.#place.files, { ip: conf.server.bind_ip, port: conf.server.port }),
+      machine: this.#machine,
+      metrics: this.#metrics,
+      logger: options.logger,
+    });
+  }
+
+  /** See `startStore`. */
+  static async start(conf: StoreConf, options: StoreOptions): Promise<Store> {
+    const store = new Store(conf, options);
+    try {
+      await store.#start();
+    } catch (error) {
+      await store.#stop(false);
+      throw error;
+    }
+    return store;
+  }
+
+  /** Port of the admin pages, null if there are none. */
+  get admin_port(): number | null {
+    return this.#admin?.port ?? null;
+  }
+
+  /** Acknowledgements that are not replicated yet. */
+  get cursors_waiting(): number {
+    return this.#cursor_sync?.waiting ?? 0;
+  }
+
+  /** Whether the storage works. */
+  health(): Condition {
+    return { ok: this.#failed === null, reason: this.#failed ?? '' };
+  }
+
+  /** Whether the store can serve, or says who does: every Paxos group has a master. */
+  ready(): Condition {
+    if (this.#failed !== null) return this.health();
+    if (this.#watch === null) return { ok: false, reason: 'the log is being read' };
+    const masterless = this.#watch.masterless();
+    if (masterless.length === 0) return { ok: true, reason: '' };
+    return { ok: false, reason: `${groupList(masterless)} without a master` };
+  }
+
+  /** Stops: finishes the requests in work, replicates acknowledgements a last time, closes the log. */
+  close(): Promise<void> {
+    return this.#stop(true);
+  }
+
+  /** Stops at once: what is not durable yet is given up, as in a crash. */
+  halt(): Promise<void> {
+    return this.#stop(false);
+  }
+
+  async #start(): Promise<void> {
+    const core = coreOptions(this.#place.files.topic.topic, this.#place.files.info.topic_config_path);
+    await this.#makeDataFolder();
+    await claimFolder(this.#conf.data_dir, this.#place.identity);
+    const log = await this.#openLog();
+    // From here on clients get an answer: 10105 until a master is known.
+    await this.#listen();
+    await this.#listenAdmin();
+    const node = await this.#join(log, core);
+    this.#serve(node, log);
+  }
+
+  async #makeDataFolder(): Promise<void> {
+    const { data_dir, file } = this.#conf;
+    try {
+      const made = await mkdir(data_dir, { recursive: true });
+      if (made !== undefined) this.#options.logger.info(`made the data folder ${resolve(data_dir)}`);
+    } catch (error) {
+      const what = `${data_dir} cannot be made (${error instanceof Error ? error.message : String(error)})`;
+      throw configError({ file, key: 'Store.DataDirPath' }, what, 'name a folder that can be written to');
+    }
+  }
+
+  async #openLog(): Promise<LogEngine> {
+    const { logger } = this.#options;
+    const { data_dir, engine, unsafe_no_sync } = this.#conf;
+    if (unsafe_no_sync) {
+      logger.warn('UnsafeNoSync is set: nothing is synced, a power cut loses acknowledged items');
+    }
+    const log = await openLog({
+      engine,
+      folder: join(data_dir, LOG_FOLDER),
+      identity: logIdentity(this.#place.identity),
+      sync: !unsafe_no_sync,
+    });
+    this.#stops.push(() => log.close());
+    const { segments, records, bytes, torn_bytes, corrupt, elapsed_ms } = log.recovery;
+    logger.info(
+      `log opened by the ${log.engine} engine in ${Math.round(elapsed_ms)} ms: ` +
+        `${records} records, ${bytes} bytes in ${segments} segments`,
+    );
+    if (torn_bytes > 0) logger.info(`cut ${torn_bytes} bytes of an unfinished write from the end of the log`);
+    for (const { segment, offset, group, instance } of corrupt) {
+      const what = group === null ? 'unknown' : `group ${group}, instance ${instance}`;
+      logger.error(`ERR: damaged record (${what}) at byte ${offset} of segment ${segment}`);
+    }
+    return log;
+  }
+
+  async #listen(): Promise<void> {
+    const { server } = this.#conf;
+    const { items_byte_size_limit } = this.#place.files.topic.topic;
+    const rpc = await RpcServer.listen({
+      host: server.listen_ip,
+      port: server.port,
+      service: 'store',
+      methods: this.#service.methods,
+      limits: {
+        body_bytes_max: addBodyBytesMax(items_byte_size_limit),
+        requests_max: server.requests_max,
+        connections_max: server.connections_max,
+        idle_timeout_ms: server.socket_timeout_ms,
+        request_timeout_ms: server.socket_timeout_ms,
+      },
+      logger: this.#options.logger,
+      onDefect: (error) => this.#fail(error),
+    });
+    this.#rpc = rpc;
+    this.#stops.push((graceful) => rpc.close(graceful ? CLOSE_GRACE_MS : 0));
+  }
+
+  async #listenAdmin(): Promise<void> {
+    const { admin } = this.#conf;
+    if (admin === null) return;
+    const server = await AdminServer.listen({
+      host: admin.ip,
+      port: admin.port,
+      registry: this.#metrics.registry,
+      health: () => this.health(),
+      ready: () => this.ready(),
+    });
+    this.#admin = server;
+    this.#stops.push(() => server.close());
+    this.#options.logger.info(`admin pages on http://${admin.ip}:${server.port}/`);
+  }
+
+  async #join(log: LogEngine, core: ReturnType<typeof coreOptions>): Promise<PaxosNode> {
+    const { logger } = this.#options;
+    const { identity, replicas, files } = this.#place;
+    const began_ms = performance.now();
+    const node = await PaxosNode.start({
+      identity,
+      replicas,
+      listen_host: this.#conf.server.listen_ip,
+      log,
+      stateMachine: this.#machine,
+      core,
+      propose_timeout_ms: files.topic.topic.store_paxos_propose_timeout_ms,
+      logger,
+      onNoMaster: (groups, connected_peers) => this.#sayNoMaster(groups, connected_peers),
+      onFailure: (error) => this.#fail(error),
+    });
+    this.#stops.push(() => node.close());
+    let items = 0;
+    for (const { index } of this.#machine.queues()) items += index.items;
+    logger.info(`read ${items} items of ${identity.groups} groups in ${Math.round(performance.now() - began_ms)} ms`);
+    return node;
+  }
+
+  #serve(node: PaxosNode, log: LogEngine): void {
+    const { logger } = this.#options;
+    const { topic } = this.#place.files.topic;
+    const cursor_sync = new CursorSync({
+      log: node,
+      readCursor: (queue_id, consumer_group) => this.#machine.ensureQueue(queue_id).cursors.of(consumer_group),
+      interval_ms: Math.min(CURSOR_SYNC_MAX_MS, Math.max(1, topic.store_sync_interval_s) * 1_000),
+      timers: process_timers,
+      onFailure: (group, error) => logger.warn(`group ${group}: acknowledgements not replicated yet: ${error.message}`),
+      onDefect: (error) => this.#fail(error),
+    });
+    this.#cursor_sync = cursor_sync;
+    const watch = new MasterWatch(node, (line) => logger.info(line));
+    this.#watch = watch;
+    const timers = [
+      setInterval(() => watch.check(), MASTER_WATCH_MS),
+      setInterval(() => this.#trim(), Math.max(1, topic.store_make_cp_interval_s) * 1_000),
+    ];
+    this.#stops.push(async (graceful) => {
+      for (const timer of timers) clearInterval(timer);
+      if (graceful) await cursor_sync.close();
+      else cursor_sync.abandon();
+    });
+    this.#metrics.observe({ node, log, machine: this.#machine, cursor_sync, view: () => this.#service.view });
+    this.#service.serve(node, (group, queue_id, consumer_group) => cursor_sync.mark(group, queue_id, consumer_group));
+    const { bind_ip, port } = this.#conf.server;
+    const { replica, groups } = this.#place.identity;
+    logger.info(
+      `store ${this.#place.store_id} of topic ${this.#place.files.info.topic_name} serves on ${bind_ip}:${port}: ` +
+        `replica ${replica} of ${this.#place.replicas.length}, ${groups} Paxos groups`,
+    );
+  }
+
+  #trim(): void {
+    const { view } = this.#service;
+    const { unclaimed_queues } = trimQueues(this.#machine.queues(), (queue_id) => view.groupsOf(queue_id), 0);
+    if (unclaimed_queues > 0 && unclaimed_queues !== this.#unclaimed_queues) {
+      this.#options.logger.warn(`${unclaimed_queues} queues hold items, but no consumer group is configured for them`);
+    }
+    this.#unclaimed_queues = unclaimed_queues;
+  }
+
+  #sayNoMaster(groups: readonly number[], connected_peers: number): void {
+    const replicas = this.#place.replicas.length;
+    const majority = Math.floor(replicas / 2) + 1;
+    const meaning =
+      connected_peers + 1 < majority
+        ? `fewer than a majority of the replicas can be reached (${connected_peers + 1} of ${replicas}, ${majority} ` +
+          'are needed): start the others or look at the network; until then nothing is added or handed out'
+        : `${connected_peers + 1} of ${replicas} replicas are connected, an election is under way`;
+    this.#options.logger.error(
+      `MASTERSTAT: ERR: Propose err. paxos_ret 404: no master for ${groupList(groups)}: ${meaning}`,
+    );
+  }
+
+  /** Fail-stop: says why, answers nothing any more, and leaves the rest to the process. */
+  #fail(error: unknown): void {
+    if (this.#failed !== null) return;
+    const what = error instanceof PhxError ? `${error.code}: ${error.message}` : describeDefect(error);
+    this.#failed = what;
+    this.#options.logger.fatal(`FATAL: ${what}; this replica stops`);
+    // What else fails while it stops changes nothing any more.
+    const end = (): void => this.#options.onFatal(error);
+    this.halt().then(end, end);
+  }
+
+  #stop(graceful: boolean): Promise<void> {
+    this.#closing ??= this.#stopAll(graceful);
+    return this.#closing;
+  }
+
+  async #stopAll(graceful: boolean): Promise<void> {
+    // Requests in work need everything below them: they come first, then the parts in reverse order.
+    await this.#rpc?.close(graceful ? CLOSE_GRACE_MS : 0);
+    for (const stop of this.#stops.reverse()) await stop(graceful);
+  }
+}
+
+function describeDefect(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

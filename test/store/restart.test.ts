@@ -1,0 +1,147 @@
+import test, { type ExecutionContext } from 'ava';
+import { decode, encode, type GetResponse } from '../../src/ts/protocol/messages.js';
+import { RpcClient } from '../../src/ts/rpc/client.js';
+import { addBody, NO_CURSOR, STORE_ID, TOPIC_ID, testItem } from './requests.js';
+import { StoreCluster } from './store_fixture.js';
+
+/** Calls whichever replica is master. */
+class Caller {
+  readonly #cluster: StoreCluster;
+  readonly #client = new RpcClient();
+
+  constructor(t: ExecutionContext, cluster: StoreCluster) {
+    this.#cluster = cluster;
+    t.teardown(() => this.#client.close());
+  }
+
+  async add(queue_id: number, texts: readonly string[]): Promise<bigint> {
+    const items = texts.map((text) => testItem(text));
+    return decode('AddResponse', await this.#call('Add', addBody(queue_id, items))).cursor_id;
+  }
+
+  async get(queue_id: number, prev: bigint, next: bigint): Promise<GetResponse> {
+    const request = { topic_id: TOPIC_ID, store_id: STORE_ID, queue_id, limit: 1_000, consumer_group_id: 1 };
+    const body = encode('GetRequest', { ...request, prev_cursor_id: prev, next_cursor_id: next });
+    return decode('GetResponse', await this.#call('Get', body));
+  }
+
+  async #call(method: string, body: Uint8Array): Promise<Uint8Array> {
+    for (;;) {
+      for (const address of this.#cluster.addresses) {
+        const reply = await this.#client.call(address, 'store', method, body);
+        if (reply.result === 0) return reply.body;
+        if (reply.result !== 10102 && reply.result !== 10105) throw new Error(`${method}: ${reply.result}`);
+      }
+    }
+  }
+}
+
+function delivered(answer: GetResponse): [bigint, string][] {
+  return answer.items.map((item) => [item.cursor_id, Buffer.from(item.buffer).toString()]);
+}
+
+test('after all replicas stopped abruptly every acknowledged item is back under its cursor', async (t) => {
+  const cluster = await StoreCluster.start(t, { replicas: 3, groups: 3 });
+  const before = new Caller(t, cluster);
+  const queues = [0, 1, 2, 3];
+  const expected = new Map<number, [bigint, string][]>(queues.map((queue_id) => [queue_id, []]));
+  await Promise.all(
+    queues.map(async (queue_id) => {
+      for (let round = 0; round < 20; round += 1) {
+        const texts = Array.from({ length: 1 + (round % 4) }, (_, i) => `queue ${queue_id} round ${round} item ${i}`);
+        const first = await before.add(queue_id, texts);
+        for (const [i, text] of texts.entries()) expected.get(queue_id)?.push([first + BigInt(i), text]);
+      }
+    }),
+  );
+  await cluster.haltAll();
+  await cluster.startAll();
+  const after = new Caller(t, cluster);
+  for (const queue_id of queues) {
+    const answer = await after.get(queue_id, NO_CURSOR, NO_CURSOR);
+    t.deepEqual(delivered(answer), expected.get(queue_id));
+  }
+  // The counter goes on where it was.
+  const [last] = (expected.get(0) ?? []).slice(-1);
+  t.true((await after.add(0, ['one more'])) > (last?.[0] ?? 0n));
+  t.deepEqual(cluster.fatal, []);
+});
+
+test('replicated acknowledgements survive an abrupt stop', async (t) => {
+  const cluster = await StoreCluster.start(t, { replicas: 3 });
+  const before = new Caller(t, cluster);
+  await before.add(0, ['a', 'b', 'c', 'd']);
+  const first = await before.get(0, NO_CURSOR, NO_CURSOR);
+  t.is(first.next_cursor_id, 4n);
+  // Two of the four are acknowledged: the client comes back for the rest.
+  await before.get(0, 2n, 4n);
+  await cluster.until('acknowledgements are replicated', () =>
+    [0, 1, 2].every((i) => cluster.store(i).cursors_waiting === 0),
+  );
+  await cluster.haltAll();
+  await cluster.startAll();
+  const after = new Caller(t, cluster);
+  const answer = await after.get(0, NO_CURSOR, NO_CURSOR);
+  t.is(answer.prev_cursor_id, 2n);
+  t.deepEqual(
+    delivered(answer).map(([, text]) => text),
+    ['c', 'd'],
+  );
+});
+
+test('a graceful stop keeps the acknowledgements of the last moment', async (t) => {
+  const cluster = await StoreCluster.start(t, { replicas: 1 });
+  const before = new Caller(t, cluster);
+  await before.add(0, ['a', 'b']);
+  await before.get(0, NO_CURSOR, NO_CURSOR);
+  await before.get(0, 2n, 2n);
+  t.is(cluster.store(0).cursors_waiting, 1);
+  await cluster.close();
+  await cluster.startAll();
+  const answer = await new Caller(t, cluster).get(0, NO_CURSOR, NO_CURSOR);
+  t.is(answer.prev_cursor_id, 2n);
+  t.deepEqual(delivered(answer), []);
+});
+
+test('with one replica stopped the others go on, and it catches up when it returns', async (t) => {
+  const cluster = await StoreCluster.start(t, { replicas: 3 });
+  const caller = new Caller(t, cluster);
+  await caller.add(0, ['first']);
+  await cluster.store(2).close();
+  for (let i = 0; i < 20; i += 1) await caller.add(0, [`while it is away ${i}`]);
+  const back = await cluster.startOne(2);
+  await cluster.until('the third replica is ready', () => back.ready().ok);
+  await cluster.store(0).close();
+  // Whichever of the two leads now has everything.
+  const answer = await new LastTwo(t, cluster).get();
+  t.is(answer.items.length, 21);
+});
+
+/** Reads queue 0 from replicas 1 and 2. */
+class LastTwo {
+  readonly #cluster: StoreCluster;
+  readonly #client = new RpcClient();
+
+  constructor(t: ExecutionContext, cluster: StoreCluster) {
+    this.#cluster = cluster;
+    t.teardown(() => this.#client.close());
+  }
+
+  async get(): Promise<GetResponse> {
+    const body = encode('GetRequest', {
+      topic_id: TOPIC_ID,
+      store_id: STORE_ID,
+      queue_id: 0,
+      limit: 1_000,
+      consumer_group_id: 1,
+      prev_cursor_id: NO_CURSOR,
+      next_cursor_id: NO_CURSOR,
+    });
+    for (;;) {
+      for (const address of this.#cluster.addresses.slice(1)) {
+        const reply = await this.#client.call(address, 'store', 'Get', body);
+        if (reply.result === 0) return decode('GetResponse', reply.body);
+      }
+    }
+  }
+}
