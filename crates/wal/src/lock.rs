@@ -24,11 +24,11 @@ fn is_lock_name(name: &str) -> bool {
 
 /// The folder is this holder's until the lock is dropped.
 pub(crate) struct FolderLock {
+    name: String,
     path: PathBuf,
-    socket_path: PathBuf,
     released: Arc<AtomicBool>,
     listening: Option<JoinHandle<()>>,
-    /// `socket_path` may go by its descriptor.
+    /// A path by its descriptor holds where the folder was moved, or where its own path is too long.
     folder: File,
 }
 
@@ -38,15 +38,14 @@ impl FolderLock {
         let failed = |error: io::Error| LogError::io(&format!("cannot lock {}", folder.display()), &error);
         let handle = File::open(folder).map_err(failed)?;
         let name = format!("lock-{}", hex(&random_bytes().map_err(failed)?));
-        let own = socket_path(folder, &handle, &name);
-        let listener = UnixListener::bind(&own).map_err(failed)?;
+        let listener = UnixListener::bind(socket_path(folder, &handle, &name)).map_err(failed)?;
         let released = Arc::new(AtomicBool::new(false));
         let path = folder.join(&name);
         // From here on dropping it takes everything back.
-        let mut lock = FolderLock { path, socket_path: own, released, listening: None, folder: handle };
+        let mut lock = FolderLock { name, path, released, listening: None, folder: handle };
         lock.listening = Some(answer(listener, Arc::clone(&lock.released)).map_err(failed)?);
         for other in lock_names(folder).map_err(failed)? {
-            if other == name {
+            if other == lock.name {
                 continue;
             }
             if answers(&socket_path(folder, &lock.folder, &other)) {
@@ -72,12 +71,15 @@ impl Drop for FolderLock {
         self.released.store(true, Ordering::Release);
         // Wakes the listening thread. Where another claimant has removed the socket, nobody can: the thread stays
         // behind and holds nothing but a name that is gone.
-        let woken = UnixStream::connect(&self.socket_path).is_ok();
+        let paths = [self.path.clone(), descriptor_path(&self.folder, &self.name)];
+        let woken = paths.iter().any(|path| UnixStream::connect(path).is_ok());
         if let Some(thread) = self.listening.take().filter(|_| woken) {
             // It has nothing to report, and a panic in it leaves nothing held.
             let _ = thread.join();
         }
-        let _ = std::fs::remove_file(&self.path);
+        for path in paths {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -86,6 +88,10 @@ fn socket_path(folder: &Path, handle: &File, name: &str) -> PathBuf {
     if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
         return path;
     }
+    descriptor_path(handle, name)
+}
+
+fn descriptor_path(handle: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", handle.as_raw_fd()))
 }
 
