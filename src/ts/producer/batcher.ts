@@ -1,9 +1,6 @@
 import { RetCode } from '../protocol/ret_code.js';
 import { EnqueueError } from './enqueue_error.js';
 
-/** How many items may wait in the batches of one producer before it refuses more. */
-export const BATCH_PENDING_ITEMS_MAX = 100_000;
-
 /** When a batch is sent; from the topic's configuration. */
 export interface BatchLimits {
   readonly items_max: number;
@@ -56,8 +53,8 @@ export class Batcher<Route, Item> {
 
   /**
    * Adds the items to the open batch of `key` and resolves, when the batch was taken, to the cursor of the first of
-   * them. Rejects as `send` does; with EnqueueError (PROPOSE_FAST_REJECT) when too much waits; with ABORTED when
-   * `signal` fires, and then says whether the items had left already.
+   * them. Rejects as `send` does, and with EnqueueError ABORTED when `signal` fires: it says whether the items had left
+   * already. The caller bounds how many items wait.
    */
   add(
     key: string,
@@ -67,10 +64,6 @@ export class Batcher<Route, Item> {
     limits: BatchLimits,
     signal?: AbortSignal,
   ): Promise<bigint> {
-    if (this.#pending_items + items.length > BATCH_PENDING_ITEMS_MAX) {
-      const message = `more than ${BATCH_PENDING_ITEMS_MAX} items wait in this producer; try again later`;
-      return Promise.reject(new EnqueueError(RetCode.PROPOSE_FAST_REJECT, message));
-    }
     const full = this.#open.get(key);
     if (full !== undefined && (full.items + items.length > limits.items_max || full.bytes + bytes > limits.bytes_max)) {
       this.#dispatch(key, full);
