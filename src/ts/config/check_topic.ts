@@ -58,10 +58,12 @@ function checkQueueInfos({ topic }: TopicFiles, at: TopicPlace, report: Reporter
     const queues = topic.queuesOf(info.queue_info_id);
     if (queues.length === 0) report.oversight(at(`${key}.ranges`), 'has no queue', 'add a range such as "0-9"');
     const strays = new Set<number>();
-    for (const [rank, queue_id] of queues.entries()) {
+    const seen = new Set<number>();
+    for (const queue_id of queues) {
       const owner = topic.queueInfoByQueue(queue_id);
       if (owner !== info) strays.add(owner?.queue_info_id ?? 0);
-      else if (queues[rank + 1] === queue_id) strays.add(info.queue_info_id);
+      else if (seen.has(queue_id)) strays.add(info.queue_info_id);
+      seen.add(queue_id);
     }
     for (const other of strays) {
       const where = other === info.queue_info_id ? 'itself' : `queue_info ${other}`;
