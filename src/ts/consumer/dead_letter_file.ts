@@ -17,6 +17,7 @@ export interface DeadLetter {
   /** How often it was enqueued again. */
   readonly count: number;
   readonly client_id: string;
+  readonly buffer_type: number;
   readonly buffer: Uint8Array;
 }
 

@@ -12,6 +12,8 @@ export interface ConsumedItem {
   /** The ordering key; 0n means none. */
   readonly uin: bigint;
   readonly buffer: Uint8Array;
+  /** 0 unless the producer says that it encoded the buffer in a way of its own. */
+  readonly buffer_type: number;
   readonly client_id: string;
   /** How often the item was enqueued again before this delivery. */
   readonly count: number;

@@ -1,6 +1,6 @@
 import { assert } from '../errors.js';
 
-/** How many handlers of one worker run at the same time unless the caller says otherwise. */
+/** How many handlers of one queue run at the same time unless the caller says otherwise. */
 export const HANDLERS_CONCURRENT_MAX = 100;
 
 interface Waiting {

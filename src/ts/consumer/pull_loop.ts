@@ -1,11 +1,13 @@
 import type { TopicConfig } from '../config/topic.js';
-import type { GetRequest, GetResponse, QItem } from '../protocol/messages.js';
-import { RetCode } from '../protocol/ret_code.js';
 import { pause } from '../producer/backoff.js';
+import type { GetOutcome } from '../producer/store_client.js';
+import type { GetRequest, GetResponse, Init, QItem } from '../protocol/messages.js';
+import { RetCode } from '../protocol/ret_code.js';
 import { acknowledgeableCursor } from './acknowledgement.js';
+import { type AssignedQueue, type Log, queueKey } from './assigned_queue.js';
 import type { HandlerResult } from './handler.js';
+import { atimeMs } from './item_handling.js';
 import type { Lanes } from './lanes.js';
-import { type AssignedQueue, type LogLevel, queueKey } from './worker_messages.js';
 
 /** The cursor that means "none": a Get with it resumes where the group's stored cursor stands. */
 export const CURSOR_NONE = 0xffff_ffff_ffff_ffffn;
@@ -13,31 +15,30 @@ export const CURSOR_NONE = 0xffff_ffff_ffff_ffffn;
 /** How long the last acknowledgement of a loop that stops may take, in milliseconds. */
 const LAST_ACK_MS = 2_000;
 
+/** How long a loop waits whose queue is not in the configuration, in microseconds. */
+const UNKNOWN_QUEUE_US = 1_000_000;
+
 const NOTHING_FAILED: ReadonlySet<QItem> = new Set();
 
-/** What a Get came back with; `response` is undefined when no answer arrived. */
-export interface GetOutcome {
-  readonly ret: number;
-  readonly response: GetResponse | undefined;
-}
-
-/** What a pull loop needs of the rest of the worker. */
+/** What a pull loop needs of the rest of the consumer. */
 export interface PullLoopPorts {
-  /** The topic's configuration as it is now. */
-  readonly topic: () => TopicConfig;
+  readonly topic: TopicConfig;
   /** Sends a Get to the queue's master. Never rejects. */
-  readonly get: (request: GetRequest, signal: AbortSignal) => Promise<GetOutcome>;
-  /** Handles one item; never rejects. */
-  readonly handle: (item: QItem, queue: AssignedQueue, signal: AbortSignal) => Promise<HandlerResult>;
+  readonly get: (request: Init<GetRequest>, signal: AbortSignal) => Promise<GetOutcome>;
+  /** Handles one item. Never rejects. */
+  readonly handle: (item: QItem, signal: AbortSignal) => Promise<HandlerResult>;
   /**
-   * Hands over failed items to their retry queues or to the dead letters, and tries until it is done or `signal` fires.
+   * Hands failed items over to their retry queues or to the dead letters, and tries until it is done or `signal` fires.
    * Resolves to those that it could not hand over; these stay unacknowledged. Never rejects.
    */
-  readonly retry: (items: readonly QItem[], queue: AssignedQueue, signal: AbortSignal) => Promise<ReadonlySet<QItem>>;
+  readonly retry: (items: readonly QItem[], signal: AbortSignal) => Promise<ReadonlySet<QItem>>;
+  /** Told after each Get how far the queue is behind, in milliseconds. */
+  readonly observeLag: (lag_ms: number) => void;
   readonly lanes: Lanes;
-  readonly log: (level: LogLevel, line: string) => void;
-  readonly now_ms: () => number;
-  readonly random: () => number;
+  readonly log: Log;
+  /** Milliseconds since 1970. */
+  readonly now_ms?: () => number;
+  readonly random?: () => number;
 }
 
 /**
@@ -47,6 +48,8 @@ export interface PullLoopPorts {
 export class PullLoop {
   readonly queue: AssignedQueue;
   readonly #ports: PullLoopPorts;
+  readonly #now_ms: () => number;
+  readonly #random: () => number;
   readonly #stop = new AbortController();
   readonly #give_up = new AbortController();
   #done: Promise<void> | undefined;
@@ -59,6 +62,8 @@ export class PullLoop {
   constructor(queue: AssignedQueue, ports: PullLoopPorts) {
     this.queue = queue;
     this.#ports = ports;
+    this.#now_ms = ports.now_ms ?? Date.now;
+    this.#random = ports.random ?? Math.random;
   }
 
   /** Begins to serve the queue. */
@@ -87,11 +92,11 @@ export class PullLoop {
 
   /** One Get and all that follows from it; returns how long to wait before the next, in microseconds. */
   async #step(): Promise<number> {
-    const topic = this.#ports.topic();
+    const { topic } = this.#ports;
     const queue_info = topic.queueInfoByQueue(this.queue.queue_id);
     if (queue_info === undefined) {
-      this.#ports.log('error', `ERR: queue ${queueKey(this.queue)} is not in the configuration; not served`);
-      return 1_000_000;
+      this.#ports.log('error', `queue ${queueKey(this.queue)} is not in the configuration; not served`);
+      return UNKNOWN_QUEUE_US;
     }
     const batch_limit = topic.topic.batch_limit;
     if (this.#limit === 0) this.#limit = batch_limit;
@@ -108,7 +113,9 @@ export class PullLoop {
     this.#prev_cursor_id = response.prev_cursor_id;
     this.#next_cursor_id = response.next_cursor_id;
     this.#finished_cursor_id = null;
-    const items = response.items;
+    const { items } = response;
+    const newest = items.at(-1);
+    this.#ports.observeLag(newest === undefined ? 0 : Math.max(0, this.#now_ms() - atimeMs(newest)));
     if (items.length === 0) {
       this.#finished_cursor_id = this.#next_cursor_id;
       return queue_info.sleep_us_on_get_no_item + queue_info.sleep_us_per_get;
@@ -118,9 +125,9 @@ export class PullLoop {
     return queue_info.sleep_us_per_get + (few ? queue_info.sleep_us_on_get_size_too_small : 0);
   }
 
-  #makeGet(topic_id: number, limit: number, delay_s: number): GetRequest {
+  #makeGet(topic_id: number, limit: number, delay_s: number): Init<GetRequest> {
     const { consumer_group_id, store_id, queue_id } = this.queue;
-    const request: GetRequest = {
+    const request = {
       topic_id,
       store_id,
       queue_id,
@@ -130,7 +137,7 @@ export class PullLoop {
       next_cursor_id: this.#next_cursor_id,
     };
     if (delay_s <= 0) return request;
-    const newest_ms = this.#ports.now_ms() - delay_s * 1000;
+    const newest_ms = this.#now_ms() - delay_s * 1000;
     return { ...request, atime: BigInt(Math.floor(newest_ms / 1000)), atime_ms: Math.floor(newest_ms) % 1000 };
   }
 
@@ -138,7 +145,7 @@ export class PullLoop {
     const { consumer_group_id, store_id, queue_id } = this.queue;
     this.#ports.log(
       'info',
-      `INFO: Dequeue ret ${ret} topic ${topic_id} consumer_group_id ${consumer_group_id} store_id ${store_id} ` +
+      `Dequeue ret ${ret} topic ${topic_id} consumer_group_id ${consumer_group_id} store_id ${store_id} ` +
         `queue_id ${queue_id} size ${response?.items.length ?? 0} ` +
         `prev_cursor_id ${response?.prev_cursor_id ?? this.#next_cursor_id} ` +
         `next_cursor_id ${response?.next_cursor_id ?? this.#next_cursor_id}`,
@@ -153,10 +160,10 @@ export class PullLoop {
         return;
       }
       const uin = item.meta?.uin ?? 0n;
-      const lane_key = keyless || uin === 0n ? null : `${queueKey(this.queue)}/${uin}`;
+      const lane_key = keyless || uin === 0n ? null : String(uin);
       await this.#ports.lanes.run(lane_key, async () => {
         if (this.#stop.signal.aborted) return;
-        results[position] = await this.#ports.handle(item, this.queue, this.#give_up.signal);
+        results[position] = await this.#ports.handle(item, this.#give_up.signal);
       });
     });
     await settledOrAborted(Promise.all(handled), this.#give_up.signal);
@@ -165,7 +172,7 @@ export class PullLoop {
     if (finished === null) return;
     // Only what is going to be acknowledged is enqueued again: the rest is delivered again as it is.
     const failed = items.filter((item, position) => results[position] === 'ERROR' && item.cursor_id <= finished);
-    const unplaced = failed.length === 0 ? NOTHING_FAILED : await this.#ports.retry(failed, this.queue, this.#give_up.signal);
+    const unplaced = failed.length === 0 ? NOTHING_FAILED : await this.#ports.retry(failed, this.#give_up.signal);
     this.#finished_cursor_id = acknowledgeableCursor(cursors, (position) => {
       const item = items[position];
       return item !== undefined && item.cursor_id <= finished && !unplaced.has(item);
@@ -178,7 +185,7 @@ export class PullLoop {
   #isSkipped(item: QItem): boolean {
     const bit = 1n << BigInt(this.queue.consumer_group_id - 1);
     if ((item.consumer_group_ids & bit) === 0n) return true;
-    return this.#ports.topic().isSkipped({
+    return this.#ports.topic.isSkipped({
       uin: item.meta?.uin ?? 0n,
       pub_id: item.pub_id,
       consumer_group_id: this.queue.consumer_group_id,
@@ -190,14 +197,14 @@ export class PullLoop {
   async #acknowledgeLast(): Promise<void> {
     const acknowledged = this.#finished_cursor_id;
     if (acknowledged === null || acknowledged === this.#prev_cursor_id || acknowledged === CURSOR_NONE) return;
-    const topic_id = this.#ports.topic().topic.topic_id;
-    const request: GetRequest = { ...this.#makeGet(topic_id, 0, 0), prev_cursor_id: acknowledged };
+    const { topic_id } = this.#ports.topic.topic;
+    const request = { ...this.#makeGet(topic_id, 0, 0), prev_cursor_id: acknowledged };
     const { ret, response } = await this.#ports.get(request, AbortSignal.timeout(LAST_ACK_MS));
     this.#logGet(topic_id, ret, response);
   }
 
   #sleep(wait_us: number): Promise<void> {
-    return pause((wait_us + this.#ports.random() * wait_us) / 1000, this.#stop.signal);
+    return pause((wait_us + this.#random() * wait_us) / 1000, this.#stop.signal);
   }
 }
 

@@ -1,6 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { Backoff, type BackoffLimits } from '../producer/backoff.js';
-import { type AssignedQueue, isFromWorker, type LogLevel, type ToWorker, type WorkerSettings } from './worker_messages.js';
+import type { AssignedQueue, Log } from './assigned_queue.js';
+import type { TallyReport } from './tally.js';
+import { isFromWorker, type ToWorker, type WorkerSettings } from './worker_messages.js';
 
 /** How soon a worker that died is replaced: the first time, and at most after dying again and again. */
 export const WORKER_RESTART: BackoffLimits = { first_ms: 100, longest_ms: 5_000 };
@@ -15,13 +17,11 @@ const WORKER_EXIT_MS = 1_000;
 export interface WorkerPoolOptions {
   /** The compiled module that a worker process runs. */
   readonly entry: URL;
-  /** How many worker processes. */
-  readonly nproc: number;
   readonly settings: WorkerSettings;
   /** Receives the lines of all workers and of the pool. */
-  readonly log: (level: LogLevel, line: string) => void;
-  /** Called whenever a worker process has started to serve its queues. */
-  readonly onReady?: (worker_index: number, pid: number) => void;
+  readonly log: Log;
+  /** Receives the figures of all workers. */
+  readonly onTally: (report: TallyReport) => void;
 }
 
 /** One place in the pool: the process that fills it now, and what it serves. */
@@ -29,9 +29,10 @@ class Worker {
   readonly #index: number;
   readonly #options: WorkerPoolOptions;
   readonly #backoff = new Backoff(WORKER_RESTART);
-  #queues: readonly AssignedQueue[];
+  readonly #queues: readonly AssignedQueue[];
   #child: ChildProcess | undefined;
   #restart_timer: NodeJS.Timeout | undefined;
+  #ready = false;
   #stopping = false;
   #exited: Promise<void> = Promise.resolve();
 
@@ -46,9 +47,9 @@ class Worker {
     return this.#child?.pid;
   }
 
-  assign(queues: readonly AssignedQueue[]): void {
-    this.#queues = queues;
-    this.#send({ kind: 'assign', queues });
+  /** Whether a process serves the queues now. */
+  get ready(): boolean {
+    return this.#ready;
   }
 
   async stop(grace_ms: number): Promise<void> {
@@ -71,6 +72,7 @@ class Worker {
       const onGone = (reason: string): void => {
         if (this.#child !== child) return;
         this.#child = undefined;
+        this.#ready = false;
         resolve();
         this.#onGone(reason, performance.now() - started_at_ms);
       };
@@ -84,7 +86,7 @@ class Worker {
     if (this.#stopping) return;
     if (lived_ms >= WORKER_SETTLED_MS) this.#backoff.reset();
     const wait_ms = Math.round(this.#backoff.next());
-    this.#options.log('error', `ERR: worker ${this.#index} died (${reason}), a new one starts in ${wait_ms} ms`);
+    this.#options.log('error', `worker ${this.#index} died (${reason}), a new one starts in ${wait_ms} ms`);
     this.#restart_timer = setTimeout(() => this.#start(), wait_ms);
   }
 
@@ -92,13 +94,13 @@ class Worker {
     if (!isFromWorker(message)) return;
     switch (message.kind) {
       case 'ready':
-        if (child.pid !== undefined) this.#options.onReady?.(this.#index, child.pid);
+        this.#ready = this.#child === child;
         break;
       case 'log':
         this.#options.log(message.level, message.line);
         break;
-      case 'failed':
-        this.#options.log('error', `ERR: worker ${this.#index}: ${message.reason}`);
+      case 'tally':
+        this.#options.onTally(message.report);
         break;
     }
   }
@@ -118,9 +120,9 @@ class Worker {
 export class WorkerPool {
   readonly #workers: readonly Worker[];
 
-  /** Forks `nproc` processes and gives the n-th the n-th list of `queues`. */
-  constructor(options: WorkerPoolOptions, queues: readonly (readonly AssignedQueue[])[]) {
-    this.#workers = Array.from({ length: options.nproc }, (_, index) => new Worker(index, options, queues[index] ?? []));
+  /** Forks one process for each list of `shares`. */
+  constructor(options: WorkerPoolOptions, shares: readonly (readonly AssignedQueue[])[]) {
+    this.#workers = shares.map((queues, index) => new Worker(index, options, queues));
   }
 
   /** Process ids of the workers that run now. */
@@ -128,11 +130,9 @@ export class WorkerPool {
     return this.#workers.flatMap((worker) => worker.pid ?? []);
   }
 
-  /** Gives each worker the queues that it serves from now on; a queue that it loses is finished and acknowledged. */
-  assign(queues: readonly (readonly AssignedQueue[])[]): void {
-    this.#workers.forEach((worker, index) => {
-      worker.assign(queues[index] ?? []);
-    });
+  /** How many workers do not serve their queues now: they start, or wait to be started. */
+  get missing(): number {
+    return this.#workers.filter((worker) => !worker.ready).length;
   }
 
   /**
