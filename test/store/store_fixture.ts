@@ -75,7 +75,7 @@ export class StoreCluster {
   async startOne(replica: number): Promise<Store> {
     const conf = loadStoreConf(this.confPath(replica));
     const say = (level: string) => (message: string) => void this.lines.push(`${replica} ${level} ${message}`);
-    const logger = { info: say('INFO'), warn: say('WARN'), error: say('ERROR'), fatal: say('FATAL') };
+    const logger = { info: say('INFO'), warn: say('WARN'), error: say('ERROR') };
     const store = await startStore(conf, { logger, onFatal: (error) => this.fatal.push(error) });
     this.#stores.set(replica, store);
     return store;

@@ -4,21 +4,16 @@ import { PhxError } from '../errors.js';
 import type { ReplicatedLog } from '../paxos/replicated_log.js';
 import { scanAddRequest } from '../protocol/add_request.js';
 import { decode } from '../protocol/messages.js';
-import { RetCode, TransportResult } from '../protocol/ret_code.js';
+import { RetCode, retCodeName, TransportResult } from '../protocol/ret_code.js';
+import { SeldomLog, type WarnLogger } from '../rpc/seldom_log.js';
+import type { RpcAnswer } from '../rpc/server.js';
 import { addItems } from './add.js';
 import { type Destination, type Refusal, refusal } from './admission.js';
 import { getItems } from './get.js';
 import type { StoreMetrics } from './metrics.js';
-import { RefusalLog, type RefusalLogger } from './refusal_log.js';
 import { addReply, getReply, refusalReply } from './reply.js';
 import type { QueueState, StoreStateMachine } from './state_machine.js';
 import type { StoreView } from './store_view.js';
-
-/** A reply of the RPC service. */
-export interface Reply {
-  readonly result: number;
-  readonly body: readonly Uint8Array[];
-}
 
 /** A consumer group's acknowledged cursor is ahead of the replicated one. */
 export type OnAcknowledged = (group: number, queue_id: number, consumer_group: number) => void;
@@ -28,7 +23,7 @@ export interface StoreServiceOptions {
   readonly view: StoreView;
   readonly machine: StoreStateMachine;
   readonly metrics: Pick<StoreMetrics, 'answered' | 'added' | 'got'>;
-  readonly logger: RefusalLogger & { error(message: string): void };
+  readonly logger: WarnLogger & { error(message: string): void };
 }
 
 interface Replication {
@@ -41,17 +36,18 @@ export class StoreService {
   /** The configuration that requests are judged by; a reload puts a new one here. */
   view: StoreView;
   readonly methods = {
-    Add: (body: Uint8Array): Promise<Reply> => this.#answer('Add', () => this.#add(body)),
-    Get: (body: Uint8Array): Promise<Reply> => this.#answer('Get', () => this.#get(body)),
+    Add: (body: Uint8Array): Promise<RpcAnswer> => this.#answer('Add', () => this.#add(body)),
+    Get: (body: Uint8Array): Promise<RpcAnswer> => this.#answer('Get', () => this.#get(body)),
   };
   readonly #options: StoreServiceOptions;
-  readonly #refusals: RefusalLog;
+  /** By method and code. */
+  readonly #refusals: SeldomLog<string>;
   #replication: Replication | null = null;
 
   constructor(options: StoreServiceOptions) {
     this.#options = options;
     this.view = options.view;
-    this.#refusals = new RefusalLog(options.logger, () => performance.now());
+    this.#refusals = new SeldomLog(options.logger);
   }
 
   /** From now on requests are served by `log`. */
@@ -59,7 +55,7 @@ export class StoreService {
     this.#replication = { log, onAcknowledged };
   }
 
-  async #answer(method: string, work: () => Promise<Reply>): Promise<Reply> {
+  async #answer(method: string, work: () => Promise<RpcAnswer>): Promise<RpcAnswer> {
     const began_ms = performance.now();
     let result: number = RetCode.SYS;
     try {
@@ -69,7 +65,7 @@ export class StoreService {
     } catch (error) {
       if (error instanceof PhxError && error.code === 'PROTOBUF_PARSE') {
         result = TransportResult.BAD_REQUEST;
-        this.#refusals.refused(method, result, () => error.message);
+        this.#refused(method, result, error.message);
       }
       throw error;
     } finally {
@@ -77,7 +73,7 @@ export class StoreService {
     }
   }
 
-  async #add(body: Uint8Array): Promise<Reply> {
+  async #add(body: Uint8Array): Promise<RpcAnswer> {
     const about = (): string => placeOf(scanAddRequest(body));
     if (this.#replication === null) return this.#refuse('Add', refusal(RetCode.NO_MASTER), about);
     const { log } = this.#replication;
@@ -87,7 +83,7 @@ export class StoreService {
     return { result: RetCode.OK, body: addReply(added.first_cursor) };
   }
 
-  async #get(body: Uint8Array): Promise<Reply> {
+  async #get(body: Uint8Array): Promise<RpcAnswer> {
     const request = decode('GetRequest', body);
     const about = (): string => `${placeOf(request)}, consumer group ${request.consumer_group_id}`;
     if (this.#replication === null) return this.#refuse('Get', refusal(RetCode.NO_MASTER), about);
@@ -107,9 +103,14 @@ export class StoreService {
     return { result: RetCode.OK, body: getReply(got.items, got.cursors) };
   }
 
-  #refuse(method: string, { code, redirect }: Refusal, detail: () => string): Reply {
-    this.#refusals.refused(method, code, detail);
+  #refuse(method: string, { code, redirect }: Refusal, detail: () => string): RpcAnswer {
+    // Clients that look for the master are no news.
+    if (code !== RetCode.NOT_MASTER && code !== RetCode.NO_MASTER) this.#refused(method, code, detail());
     return { result: code, body: refusalReply(redirect) };
+  }
+
+  #refused(method: string, code: number, detail: string): void {
+    this.#refusals.warn(`${method} ${code}`, `${method} refused with ${retCodeName(code)} (${code}): ${detail}`);
   }
 
   #unreadable({ queue_id, group }: QueueState, error: PhxError): void {

@@ -6,7 +6,7 @@ import { Registry } from 'prom-client';
 import { configError } from '../config/report.js';
 import type { StoreConf } from '../config/server_conf.js';
 import { PhxError } from '../errors.js';
-import { AdminServer } from '../ops/admin.js';
+import { AdminServer, type Condition } from '../ops/admin.js';
 import { claimFolder, logIdentity } from '../paxos/identity.js';
 import { PaxosNode } from '../paxos/node.js';
 import { RpcServer } from '../rpc/server.js';
@@ -35,7 +35,6 @@ export interface StoreLogger {
   info(message: string): void;
   warn(message: string): void;
   error(message: string): void;
-  fatal(message: string): void;
 }
 
 /** What a store needs from the process around it. */
@@ -45,12 +44,6 @@ export interface StoreOptions {
   readonly registry?: Registry;
   /** The store cannot keep its promises any more and stopped answering: the process has to end. Called once. */
   readonly onFatal: (error: unknown) => void;
-}
-
-/** Whether something holds, and if not, why (else an empty reason). */
-export interface Condition {
-  readonly ok: boolean;
-  readonly reason: string;
 }
 
 /**
@@ -103,6 +96,14 @@ export class Store {
       throw error;
     }
     return store;
+  }
+
+  /** What it does, for people. */
+  get description(): string {
+    const { bind_ip, port } = this.#conf.server;
+    const { files, identity, replicas, store_id } = this.#place;
+    const replica = `replica ${identity.replica} of ${replicas.length}`;
+    return `serves store ${store_id} of topic ${files.info.topic_name} on ${bind_ip}:${port} (${replica})`;
   }
 
   /** Port of the admin pages, null if there are none. */
@@ -183,7 +184,7 @@ export class Store {
     if (torn_bytes > 0) logger.info(`cut ${torn_bytes} bytes of an unfinished write from the end of the log`);
     for (const { segment, offset, group, instance } of corrupt) {
       const what = group === null ? 'unknown' : `group ${group}, instance ${instance}`;
-      logger.error(`ERR: damaged record (${what}) at byte ${offset} of segment ${segment}`);
+      logger.error(`damaged record (${what}) at byte ${offset} of segment ${segment}`);
     }
     return log;
   }
@@ -244,7 +245,9 @@ export class Store {
     this.#stops.push(() => node.close());
     let items = 0;
     for (const { index } of this.#machine.queues()) items += index.items;
-    logger.info(`read ${items} items of ${identity.groups} groups in ${Math.round(performance.now() - began_ms)} ms`);
+    logger.info(
+      `read ${items} items of ${identity.groups} Paxos groups in ${Math.round(performance.now() - began_ms)} ms`,
+    );
     return node;
   }
 
@@ -273,12 +276,6 @@ export class Store {
     });
     this.#metrics.observe({ node, log, machine: this.#machine, cursor_sync, view: () => this.#service.view });
     this.#service.serve(node, (group, queue_id, consumer_group) => cursor_sync.mark(group, queue_id, consumer_group));
-    const { bind_ip, port } = this.#conf.server;
-    const { replica, groups } = this.#place.identity;
-    logger.info(
-      `store ${this.#place.store_id} of topic ${this.#place.files.info.topic_name} serves on ${bind_ip}:${port}: ` +
-        `replica ${replica} of ${this.#place.replicas.length}, ${groups} Paxos groups`,
-    );
   }
 
   #trim(): void {
@@ -308,7 +305,7 @@ export class Store {
     if (this.#failed !== null) return;
     const what = error instanceof PhxError ? `${error.code}: ${error.message}` : describeDefect(error);
     this.#failed = what;
-    this.#options.logger.fatal(`FATAL: ${what}; this replica stops`);
+    this.#options.logger.error(`${what}; this replica stops`);
     // What else fails while it stops changes nothing any more.
     const end = (): void => this.#options.onFatal(error);
     this.halt().then(end, end);
