@@ -1,121 +1,157 @@
-/** Protobuf over HTTP, the client's side: connections are pooled by address and kept alive. */
-import { Agent, errors, request } from 'undici';
-import { assert, PhxError } from '../errors.js';
-import { RetCode } from '../protocol/ret_code.js';
+/** Makes calls: connections are kept and shared, every call has a time limit, and its failure says what is certain. */
+import { connect } from 'node:net';
+import { type buildConnector, type Dispatcher, Pool } from 'undici';
+import { PhxError } from '../errors.js';
+import { RpcCall, type RpcReply } from './call.js';
+import { type RpcService, rpcPath } from './envelope.js';
 
-const RESULT_HEADER = 'x-phxrpc-result';
-const URI_PREFIX = '/phxqueue_phxrpc';
-
-/** How long an unused connection is kept, in milliseconds; less than servers keep theirs, so that they do not meet. */
-const IDLE_MS = 20_000;
-
-export interface RpcClientOptions {
-  readonly connect_timeout_ms?: number;
-  /** Without a byte from the server for this time a call fails with RPC_TIMEOUT. */
-  readonly socket_timeout_ms?: number;
-  /** Connections to one address; calls beyond that wait for one to be free. */
-  readonly connections_max?: number;
-  /** Bytes of a response's body. */
-  readonly response_bytes_max?: number;
-}
-
-const DEFAULTS: Required<RpcClientOptions> = {
-  connect_timeout_ms: 200,
-  socket_timeout_ms: 5_000,
-  connections_max: 256,
-  response_bytes_max: 64 * 1024 * 1024,
-};
-
+/** Where a server takes requests. */
 export interface RpcAddress {
   readonly ip: string;
   readonly port: number;
 }
 
+export interface RpcClientOptions {
+  /** Default 200. */
+  readonly connect_timeout_ms?: number;
+  /** Limit of a call that names none, from its start to the end of the reply. Default 5000. */
+  readonly socket_timeout_ms?: number;
+  /** Connections to one address. Default 128; further calls wait for one of them. */
+  readonly connections_max?: number;
+  /** Calls to one address under way or waiting. Default 16384; further ones fail at once. */
+  readonly calls_max?: number;
+  /** Size of a reply's body. Default 128 MiB. */
+  readonly reply_bytes_max?: number;
+}
+
 export interface RpcCallOptions {
   readonly signal?: AbortSignal;
-  /** In place of the client's `socket_timeout_ms`. */
   readonly timeout_ms?: number;
 }
 
-/** What the server answered. `result` is the method's return code, -1 where the answer has none. */
-export interface RpcResponse {
-  readonly result: number;
-  readonly body: Uint8Array;
+/** Addresses to which connections are kept at a time; that of the least recently called goes first. */
+const ADDRESSES_MAX = 1_024;
+
+/** A connection that rests so long is closed, unless its server says that it keeps it longer. */
+const REST_MS = 4_000;
+const REST_MS_MAX = 600_000;
+
+/** Connections and calls of one address. */
+interface Peer {
+  readonly pool: Pool;
+  calls: number;
 }
 
-/** See the head of this file. */
 export class RpcClient {
-  readonly #agent: Agent;
-  readonly #socket_timeout_ms: number;
+  readonly #options: Required<RpcClientOptions>;
+  /** The least recently called first. */
+  readonly #peers = new Map<string, Peer>();
+  readonly #closing: Promise<void>[] = [];
+  #closed = false;
 
   constructor(options: RpcClientOptions = {}) {
-    const settings = { ...DEFAULTS, ...options };
-    this.#socket_timeout_ms = settings.socket_timeout_ms;
-    this.#agent = new Agent({
-      connect: { timeout: settings.connect_timeout_ms },
-      connections: settings.connections_max,
-      keepAliveTimeout: IDLE_MS,
-      keepAliveMaxTimeout: IDLE_MS,
-      maxResponseSize: settings.response_bytes_max,
-      pipelining: 1,
-    });
+    this.#options = {
+      connect_timeout_ms: 200,
+      socket_timeout_ms: 5_000,
+      connections_max: 128,
+      calls_max: 16_384,
+      reply_bytes_max: 128 * 1024 * 1024,
+      ...options,
+    };
   }
 
   /**
-   * Calls a method. Throws PhxError RPC_CONNECT (nothing was sent), RPC_IO or RPC_TIMEOUT (the server may have done what
-   * it was asked), ABORTED (`signal` fired; likewise), CLOSED.
+   * Calls a method. Whatever code the server answers is a reply; a reply without a code counts as -1. Throws PhxError
+   * RPC_CONNECT if nothing was sent, RPC_IO if the connection broke and RPC_TIMEOUT if the reply did not come in time
+   * (with both the call may have been run), ABORTED if the signal fired, CLOSED if the client is closed.
    */
-  async call(
+  call(
     address: RpcAddress,
-    service: string,
+    service: RpcService,
     method: string,
     body: Uint8Array,
     options: RpcCallOptions = {},
-  ): Promise<RpcResponse> {
-    const timeout_ms = options.timeout_ms ?? this.#socket_timeout_ms;
-    try {
-      const response = await request(`http://${address.ip}:${address.port}${URI_PREFIX}/${service}/${method}`, {
-        dispatcher: this.#agent,
-        method: 'POST',
-        body,
-        headersTimeout: timeout_ms,
-        bodyTimeout: timeout_ms,
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-      });
-      const answer = await response.body.arrayBuffer();
-      return { result: resultOf(response.headers[RESULT_HEADER]), body: new Uint8Array(answer) };
-    } catch (cause) {
-      throw asPhxError(cause, `${service}.${method} at ${address.ip}:${address.port}`, options.signal);
+  ): Promise<RpcReply> {
+    const where = `${address.ip}:${address.port}`;
+    if (this.#closed) return Promise.reject(new PhxError('CLOSED', 'the RPC client is closed'));
+    if (options.signal?.aborted === true)
+      return Promise.reject(new PhxError('ABORTED', `a call of ${where} was aborted`));
+    const peer = this.#peerOf(address);
+    if (peer.calls >= this.#options.calls_max) {
+      const reason = `${peer.calls} calls of ${where} are under way or waiting`;
+      return Promise.reject(new PhxError('RPC_CONNECT', reason, { retryable: true }));
     }
+    peer.calls += 1;
+    return new Promise((resolve, reject) => {
+      const call = new RpcCall({
+        name: `${service}.${method} of ${where}`,
+        timeout_ms: options.timeout_ms ?? this.#options.socket_timeout_ms,
+        reply_bytes_max: this.#options.reply_bytes_max,
+        signal: options.signal,
+        resolve,
+        reject: (error) =>
+          reject(this.#closed ? new PhxError('CLOSED', 'the RPC client was closed', { cause: error }) : error),
+        onReleased: () => {
+          peer.calls -= 1;
+        },
+      });
+      peer.pool.dispatch(this.#request(service, method, body), call);
+    });
   }
 
-  /** Closes all connections; calls that run fail with CLOSED. */
+  /** Ends all calls with CLOSED and closes all connections. */
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    this.#closed = true;
+    for (const { pool } of this.#peers.values()) this.#closing.push(pool.destroy());
+    this.#peers.clear();
+    await Promise.all(this.#closing);
+  }
+
+  #request(service: RpcService, method: string, body: Uint8Array): Dispatcher.DispatchOptions {
+    return { path: rpcPath(service, method), method: 'POST', body, headersTimeout: 0, bodyTimeout: 0 };
+  }
+
+  #peerOf(address: RpcAddress): Peer {
+    const host = address.ip.includes(':') ? `[${address.ip}]` : address.ip;
+    const origin = `http://${host}:${address.port}`;
+    const peer = this.#peers.get(origin) ?? { pool: this.#newPool(origin), calls: 0 };
+    this.#peers.delete(origin);
+    this.#peers.set(origin, peer);
+    const [oldest] = this.#peers;
+    if (this.#peers.size > ADDRESSES_MAX && oldest !== undefined) {
+      this.#peers.delete(oldest[0]);
+      // Lets the calls that are under way end; each has a time limit.
+      this.#closing.push(oldest[1].pool.close());
+    }
+    return peer;
+  }
+
+  #newPool(origin: string): Pool {
+    return new Pool(origin, {
+      connections: this.#options.connections_max,
+      pipelining: 1,
+      keepAliveTimeout: REST_MS,
+      keepAliveMaxTimeout: REST_MS_MAX,
+      connect: connector(this.#options.connect_timeout_ms),
+      allowH2: false,
+    });
   }
 }
 
-function resultOf(header: string | string[] | undefined): number {
-  const result = typeof header === 'string' ? Number(header) : Number.NaN;
-  return Number.isInteger(result) ? result : RetCode.SYS;
-}
-
-function asPhxError(cause: unknown, what: string, signal: AbortSignal | undefined): PhxError {
-  assert(cause instanceof Error, 'a failed call gives an Error');
-  if (signal?.aborted === true) return new PhxError('ABORTED', `${what}: aborted by the caller`, { cause });
-  const { code, syscall } = fieldsOf(cause);
-  if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED') {
-    return new PhxError('CLOSED', `${what}: the client is closed`, { cause });
-  }
-  if (cause instanceof errors.ConnectTimeoutError || syscall === 'connect' || syscall === 'getaddrinfo') {
-    return new PhxError('RPC_CONNECT', `${what}: cannot connect: ${cause.message}`, { retryable: true, cause });
-  }
-  if (cause instanceof errors.HeadersTimeoutError || cause instanceof errors.BodyTimeoutError) {
-    return new PhxError('RPC_TIMEOUT', `${what}: no answer in time`, { retryable: true, cause });
-  }
-  return new PhxError('RPC_IO', `${what}: ${cause.message}`, { retryable: true, cause });
-}
-
-function fieldsOf(error: Error): { code: unknown; syscall: unknown } {
-  return { code: 'code' in error ? error.code : undefined, syscall: 'syscall' in error ? error.syscall : undefined };
+function connector(connect_timeout_ms: number): buildConnector.connector {
+  return (options, callback) => {
+    const socket = connect({ host: options.hostname, port: Number(options.port), noDelay: true, keepAlive: true });
+    const timer = setTimeout(() => {
+      socket.destroy(new Error(`no connection within ${connect_timeout_ms} ms`));
+    }, connect_timeout_ms);
+    const onError = (error: Error): void => {
+      clearTimeout(timer);
+      callback(error, null);
+    };
+    socket.once('error', onError).once('connect', () => {
+      clearTimeout(timer);
+      socket.off('error', onError);
+      callback(null, socket);
+    });
+  };
 }

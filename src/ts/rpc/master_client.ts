@@ -5,7 +5,9 @@
 import { PhxError } from '../errors.js';
 import type { Addr } from '../protocol/messages.js';
 import { RetCode } from '../protocol/ret_code.js';
-import type { RpcClient, RpcResponse } from './client.js';
+import type { RpcReply } from './call.js';
+import type { RpcClient } from './client.js';
+import type { RpcService } from './envelope.js';
 
 /** How long a master is remembered, in milliseconds: this, and up to half as long again. */
 const REMEMBER_MS = 3_600_000;
@@ -17,7 +19,7 @@ export interface MasterCall {
   readonly route: string;
   /** The replicas, from the configuration. */
   readonly candidates: readonly Addr[];
-  readonly service: string;
+  readonly service: RpcService;
   readonly method: string;
   /** Whether the call may be made again although the first one may have been carried out. */
   readonly idempotent: boolean;
@@ -31,7 +33,7 @@ export interface MasterCall {
 }
 
 /** The answer, and who gave it. */
-export interface MasterResponse extends RpcResponse {
+export interface MasterResponse extends RpcReply {
   readonly addr: Addr;
 }
 

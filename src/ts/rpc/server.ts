@@ -1,295 +1,335 @@
 /**
- * Protobuf over HTTP, the server's side (docs/wire-format.md). A reply is always `200`, with the method's return code in
- * X-PHXRPC-Result and a Content-Length; so is a refusal, except for an unknown method, which is `404`.
+ * Takes calls: `POST /phxqueue_phxrpc/<service>/<Method>` with a protobuf body; the reply carries the return code in
+ * `X-PHXRPC-Result`. Every reply has that header and a Content-Length, refusals too: clients of the original wait for
+ * the end of the connection when there is no length.
  */
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { assert, PhxError } from '../errors.js';
-import { decode } from '../protocol/messages.js';
+import { decode, encode } from '../protocol/messages.js';
 import { RetCode, TransportResult } from '../protocol/ret_code.js';
-import { type BodyBudget, type BodyOutcome, discardRest, RequestBody } from './request_body.js';
+import { Connection } from './connection.js';
+import { RESULT_HEADER_WRITTEN, type RpcService, rpcPath } from './envelope.js';
+import { HEADER_BYTES_MAX, RPC_LIMITS_DEFAULT, type RpcLimits } from './limits.js';
+import { announcedBytes, discardBody, receiveBody } from './request_body.js';
+import { SeldomLog, type WarnLogger } from './seldom_log.js';
 
-/** First part of all URIs; then come the service and the method. */
-export const URI_PREFIX = '/phxqueue_phxrpc';
-export const RESULT_HEADER = 'X-PHXRPC-Result';
+/** How often requests and headers that take too long are looked for. */
+const OVERDUE_CHECK_MS = 1_000;
 
-const HEADER_BYTES_MAX = 8 * 1024;
-const SWEEP_MS = 1_000;
-
-/** What a method answers: return code, and the body in parts. */
-export interface RpcReply {
+/** What a method answers. The parts of the body are sent one after the other. */
+export interface RpcAnswer {
   readonly result: number;
   readonly body: readonly Uint8Array[];
 }
 
-/** A method. A PhxError PROTOBUF_PARSE means that the body is not what it should be. */
-export type RpcMethod = (body: Uint8Array) => RpcReply | Promise<RpcReply>;
-
-export interface RpcLimits {
-  /** Bytes of one request's body. */
-  readonly body_bytes_max: number;
-  /** Bytes of all bodies that are being received at a time. */
-  readonly held_bytes_max: number;
-  /** Requests that are being answered at a time; more are refused as overload. */
-  readonly in_flight_max: number;
-  readonly connections_max: number;
-  /** A connection without a request is closed after this time. */
-  readonly idle_timeout_ms: number;
-  /** A body that is not complete after this time is refused. */
-  readonly body_timeout_ms: number;
-}
-
-export const DEFAULT_RPC_LIMITS: RpcLimits = {
-  body_bytes_max: 16 * 1024 * 1024,
-  held_bytes_max: 256 * 1024 * 1024,
-  in_flight_max: 20_480,
-  connections_max: 800_000,
-  idle_timeout_ms: 30_000,
-  body_timeout_ms: 30_000,
-};
-
-export interface RpcLogger {
-  warn(line: string): void;
-}
+/**
+ * Runs a call. Rejecting with PhxError PROTOBUF_PARSE answers -22 (the body is not the message), with another PhxError
+ * SYS; anything else is a defect.
+ */
+export type RpcMethod = (body: Uint8Array) => Promise<RpcAnswer>;
 
 export interface RpcServerOptions {
   readonly host: string;
-  /** 0 for any free one. */
+  /** 0: any free port. */
   readonly port: number;
-  /** Second part of the URIs: store, lock, scheduler. */
-  readonly service: string;
+  readonly service: RpcService;
   readonly methods: Readonly<Record<string, RpcMethod>>;
   readonly limits?: Partial<RpcLimits>;
-  /** Return code for a body that is too large. Default SIZE_TOO_LARGE. */
+  /** Answers a body that is too large. Default SIZE_TOO_LARGE. */
   readonly oversize_result?: number;
-  readonly logger: RpcLogger;
-  /** An error of a method that is not an operating error: a broken invariant. Must stop the process. */
-  readonly onDefect: (error: unknown) => void;
+  readonly logger: WarnLogger;
+  /** Receives what must not happen. Default: it is thrown outside of everything and ends the process. */
+  readonly onDefect?: (error: unknown) => void;
 }
 
-/** Counters since the start, and what is going on now. */
-export interface RpcServerStats {
-  readonly requests: number;
-  readonly refused: number;
-  readonly in_flight: number;
+/** Counters since the start, and gauges. */
+export interface RpcStats {
   readonly connections: number;
-  readonly held_bytes: number;
+  readonly requests_in_work: number;
+  readonly buffered_bytes: number;
+  readonly requests: number;
+  /** Refused for lack of room: connections, requests or bytes. */
+  readonly overloads: number;
+  readonly oversized: number;
+  /** Bytes that are no HTTP, URIs that are none of ours, bodies that are not the message, and bodies that never came. */
+  readonly malformed: number;
 }
 
-/** See the head of this file. PHXEcho is built in. */
+interface Refusal {
+  readonly status: number;
+  readonly result: number;
+  readonly close?: boolean;
+}
+
+/** One request and its reply. */
+interface Exchange {
+  readonly connection: Connection;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly waits_for_continue: boolean;
+}
+
+const NO_SUCH_METHOD: Refusal = { status: 404, result: TransportResult.BROKEN };
+const NOT_A_POST: Refusal = { status: 405, result: TransportResult.BROKEN };
+const NO_SUCH_EXPECTATION: Refusal = { status: 417, result: TransportResult.BAD_REQUEST };
+const OVERLOAD: Refusal = { status: 200, result: RetCode.PROPOSE_FAST_REJECT };
+const NO_CONNECTION_FREE: Refusal = { ...OVERLOAD, close: true };
+
+/** What to answer to bytes that cannot be understood as a request, by the parser's code. */
+const UNREADABLE: ReadonlyMap<string, Refusal> = new Map([
+  ['HPE_HEADER_OVERFLOW', { status: 431, result: TransportResult.BAD_REQUEST }],
+  ['ERR_HTTP_REQUEST_TIMEOUT', { status: 408, result: TransportResult.SOCKET_TIMEOUT }],
+]);
+const UNREADABLE_OTHERWISE: Refusal = { status: 400, result: TransportResult.BAD_REQUEST };
+
 export class RpcServer {
-  readonly #options: RpcServerOptions;
+  readonly #server: Server;
   readonly #limits: RpcLimits;
-  readonly #http: Server;
-  readonly #methods: ReadonlyMap<string, RpcMethod>;
-  readonly #receiving = new Set<RequestBody>();
-  readonly #sockets = new Set<Socket>();
-  readonly #budget: BodyBudget;
-  readonly #sweep: NodeJS.Timeout;
+  readonly #routes: ReadonlyMap<string, RpcMethod>;
+  readonly #oversize: Refusal;
+  readonly #log: SeldomLog<'overload' | 'oversize' | 'malformed' | 'failed'>;
+  readonly #onDefect: (error: unknown) => void;
+  readonly #connections = new Map<Duplex, Connection>();
+  #requests_in_work = 0;
+  #buffered_bytes = 0;
   #requests = 0;
-  #refused = 0;
-  #in_flight = 0;
-  #closing = false;
+  #overloads = 0;
+  #oversized = 0;
+  #malformed = 0;
+  #closing: Promise<void> | null = null;
 
   private constructor(options: RpcServerOptions) {
-    this.#options = options;
-    this.#limits = { ...DEFAULT_RPC_LIMITS, ...options.limits };
-    this.#budget = { held_bytes: 0, held_bytes_max: this.#limits.held_bytes_max };
-    const methods = { ...options.methods, PHXEcho: echo };
-    this.#methods = new Map(
-      Object.entries(methods).map(([name, method]) => [`${URI_PREFIX}/${options.service}/${name}`, method]),
-    );
-    this.#http = createServer(
-      {
-        maxHeaderSize: HEADER_BYTES_MAX,
-        // Clients of this protocol send none.
-        requireHostHeader: false,
-        keepAliveTimeout: this.#limits.idle_timeout_ms,
-        // Counts from the moment of the connection, too, so it must not be shorter than an idle connection may live.
-        headersTimeout: this.#limits.idle_timeout_ms,
-        // Bodies have a time limit of their own, whose refusal says what it is.
-        requestTimeout: 0,
-      },
-      (request, response) => this.#receive(request, response),
-    );
-    this.#http.maxRequestsPerSocket = 0;
-    this.#http.maxConnections = this.#limits.connections_max;
-    this.#http.on('clientError', refuseMalformed);
-    this.#http.on('drop', () =>
-      options.logger.warn(`more than ${this.#limits.connections_max} connections; one refused`),
-    );
-    this.#http.on('connection', (socket) => {
-      this.#sockets.add(socket);
-      socket.once('close', () => this.#sockets.delete(socket));
+    this.#limits = { ...RPC_LIMITS_DEFAULT, ...options.limits };
+    const methods = Object.entries({ PHXEcho: echo, ...options.methods });
+    this.#routes = new Map(methods.map(([name, method]) => [rpcPath(options.service, name), method]));
+    this.#oversize = { status: 200, result: options.oversize_result ?? RetCode.SIZE_TOO_LARGE };
+    this.#log = new SeldomLog(options.logger);
+    this.#onDefect = options.onDefect ?? throwOutside;
+    const { request_timeout_ms, idle_timeout_ms, connections_max } = this.#limits;
+    const server = createServer({
+      keepAliveTimeout: idle_timeout_ms,
+      headersTimeout: request_timeout_ms,
+      requestTimeout: request_timeout_ms,
+      connectionsCheckingInterval: Math.min(OVERDUE_CHECK_MS, request_timeout_ms),
+      maxHeaderSize: HEADER_BYTES_MAX,
+      requireHostHeader: false,
+      noDelay: true,
     });
-    this.#sweep = setInterval(() => this.#expireSlow(), SWEEP_MS).unref();
+    server.timeout = idle_timeout_ms;
+    server.maxRequestsPerSocket = 0;
+    server.maxConnections = 2 * connections_max;
+    server.on('connection', (socket) => this.#onConnection(socket));
+    server.on('drop', () => this.#countOverload('connection'));
+    server.on('request', (request, response) => this.#onRequest(request, response, false));
+    server.on('checkContinue', (request, response) => this.#onRequest(request, response, true));
+    server.on('checkExpectation', (request, response) => this.#onRequest(request, response, false));
+    server.on('clientError', (error, socket) => this.#onUnreadable(error, socket));
+    this.#server = server;
   }
 
-  /** Starts to listen. Throws PhxError CONFIG if the address cannot be taken. */
+  /** Starts to serve. Throws PhxError CONFIG if it cannot listen there. */
   static async listen(options: RpcServerOptions): Promise<RpcServer> {
     const server = new RpcServer(options);
-    server.#http.listen(options.port, options.host);
-    try {
-      await once(server.#http, 'listening');
-    } catch (cause) {
-      clearInterval(server.#sweep);
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new PhxError('CONFIG', `cannot listen on ${options.host}:${options.port}: ${reason}`, { cause });
-    }
+    await new Promise<void>((resolve, reject) => {
+      server.#server.once('error', (cause) => {
+        const where = `${options.host}:${options.port}`;
+        reject(new PhxError('CONFIG', `cannot listen on ${where}: ${cause.message}`, { cause }));
+      });
+      server.#server.listen(options.port, options.host, () => resolve());
+    });
     return server;
   }
 
   /** The port that it listens on. */
   get port(): number {
-    const address = this.#http.address();
-    assert(typeof address === 'object' && address !== null, 'the server listens');
+    const address = this.#server.address();
+    assert(address !== null && typeof address === 'object', 'an RPC server listens on a TCP port until it is closed');
     return address.port;
   }
 
-  stats(): RpcServerStats {
+  stats(): RpcStats {
     return {
+      connections: this.#connections.size,
+      requests_in_work: this.#requests_in_work,
+      buffered_bytes: this.#buffered_bytes,
       requests: this.#requests,
-      refused: this.#refused,
-      in_flight: this.#in_flight,
-      connections: this.#sockets.size,
-      held_bytes: this.#budget.held_bytes,
+      overloads: this.#overloads,
+      oversized: this.#oversized,
+      malformed: this.#malformed,
     };
   }
 
-  /** Accepts no more, finishes what is being answered within `grace_ms`, then closes all connections. */
-  async close(grace_ms: number): Promise<void> {
-    if (this.#closing) return;
-    this.#closing = true;
-    const closed = new Promise<void>((resolve) => this.#http.close(() => resolve()));
-    this.#http.closeIdleConnections();
-    const timer = setTimeout(() => this.#http.closeAllConnections(), grace_ms);
-    await closed;
-    clearTimeout(timer);
-    clearInterval(this.#sweep);
-  }
-
-  #receive(request: IncomingMessage, response: ServerResponse): void {
-    this.#requests += 1;
-    this.#in_flight += 1;
-    response.sendDate = false;
-    response.once('close', () => {
-      this.#in_flight -= 1;
+  /** Stops accepting, lets requests that arrived be answered for `grace_ms`, then closes every connection. */
+  close(grace_ms: number): Promise<void> {
+    this.#closing ??= new Promise((resolve) => {
+      const timer = setTimeout(() => {
+        for (const socket of this.#connections.keys()) socket.destroy();
+      }, grace_ms);
+      this.#server.close(() => {
+        clearTimeout(timer);
+        resolve();
+      });
     });
-    const method = this.#methods.get(request.url ?? '');
-    if (method === undefined) {
-      this.#refuse(request, response, RetCode.SYS, 404);
-    } else if (request.method !== 'POST') {
-      this.#refuse(request, response, RetCode.SYS, 405);
-    } else if (this.#in_flight > this.#limits.in_flight_max) {
-      this.#refuse(request, response, RetCode.PROPOSE_FAST_REJECT);
-    } else {
-      this.#receiveBody(method, request, response);
-    }
+    return this.#closing;
   }
 
-  #receiveBody(method: RpcMethod, request: IncomingMessage, response: ServerResponse): void {
-    const limits = { bytes_max: this.#limits.body_bytes_max, budget: this.#budget, now_ms: performance.now() };
-    const settle = (outcome: BodyOutcome): void => {
-      this.#receiving.delete(body);
-      switch (outcome.kind) {
-        case 'complete':
-          this.#answer(method, outcome.body, response);
-          break;
-        case 'too_large':
-          this.#refuse(request, response, this.#options.oversize_result ?? RetCode.SIZE_TOO_LARGE);
-          break;
-        case 'over_budget':
-          this.#refuse(request, response, RetCode.PROPOSE_FAST_REJECT);
-          break;
-        case 'too_slow':
-          this.#refuse(request, response, TransportResult.SOCKET_TIMEOUT);
-          break;
-        case 'gone':
-          break;
-      }
+  #onConnection(socket: Duplex): void {
+    const surplus = this.#connections.size >= this.#limits.connections_max;
+    const onReleased = (bytes: number): void => {
+      this.#buffered_bytes -= bytes;
     };
-    const body: RequestBody = new RequestBody(request, limits, (outcome) => queueMicrotask(() => settle(outcome)));
-    this.#receiving.add(body);
+    this.#connections.set(socket, new Connection(socket, surplus, onReleased));
+    socket.once('close', () => this.#connections.delete(socket));
   }
 
-  #answer(method: RpcMethod, body: Uint8Array, response: ServerResponse): void {
-    let reply: RpcReply | Promise<RpcReply>;
-    try {
-      reply = method(body);
-    } catch (error) {
-      this.#fail(error, response);
-      return;
+  #onRequest(request: IncomingMessage, response: ServerResponse, waits_for_continue: boolean): void {
+    const connection = this.#connections.get(request.socket);
+    // One connection may bring two requests and its end at once.
+    if (connection === undefined) return;
+    this.#requests += 1;
+    this.#exchange({ connection, request, response, waits_for_continue }).catch(this.#onDefect);
+  }
+
+  async #exchange(exchange: Exchange): Promise<void> {
+    const refusal = this.#refusalOf(exchange);
+    if (refusal !== null) return this.#refuse(exchange, refusal);
+    if (exchange.waits_for_continue) exchange.response.writeContinue();
+    let reserved_bytes = 0;
+    const reserve = (bytes: number): boolean => {
+      if (this.#buffered_bytes + bytes > this.#limits.buffered_bytes_max) return false;
+      this.#buffered_bytes += bytes;
+      reserved_bytes += bytes;
+      return true;
+    };
+    const release = (): void => {
+      this.#buffered_bytes -= reserved_bytes;
+      reserved_bytes = 0;
+    };
+    const received = await receiveBody(exchange.request, this.#limits.body_bytes_max, reserve);
+    switch (received.kind) {
+      case 'complete':
+        return this.#answer(exchange, received.body).finally(release);
+      case 'gone':
+        release();
+        return this.#countMalformed('a request broke off');
+      case 'too_large':
+        release();
+        return this.#refuse(exchange, this.#oversize);
+      case 'overload':
+        release();
+        return this.#refuse(exchange, OVERLOAD);
     }
-    if (reply instanceof Promise) {
-      reply.then(
-        (answer) => this.#reply(answer, response),
-        (error: unknown) => this.#fail(error, response),
-      );
+  }
+
+  /** Why a request is refused by what its headers say. */
+  #refusalOf({ connection, request }: Exchange): Refusal | null {
+    if (connection.surplus) return NO_CONNECTION_FREE;
+    if (this.#methodOf(request) === undefined) return NO_SUCH_METHOD;
+    if (request.method !== 'POST') return NOT_A_POST;
+    const expectation = request.headers.expect;
+    if (expectation !== undefined && expectation.toLowerCase() !== '100-continue') return NO_SUCH_EXPECTATION;
+    return (announcedBytes(request) ?? 0) > this.#limits.body_bytes_max ? this.#oversize : null;
+  }
+
+  #methodOf(request: IncomingMessage): RpcMethod | undefined {
+    return this.#routes.get(request.url ?? '');
+  }
+
+  async #refuse({ connection, request, response, waits_for_continue }: Exchange, refusal: Refusal): Promise<void> {
+    if (refusal.result === RetCode.PROPOSE_FAST_REJECT) {
+      this.#countOverload(refusal.close === true ? 'connection' : 'request');
+    } else if (refusal === this.#oversize) {
+      this.#oversized += 1;
+      this.#log.warn('oversize', `refused a body of more than ${this.#limits.body_bytes_max} bytes`);
     } else {
-      this.#reply(reply, response);
+      this.#countMalformed(`refused ${request.method} ${request.url}: ${refusal.status}`);
+    }
+    // Who waits for a "continue" and gets none sends no body.
+    const complete = !waits_for_continue && (await discardBody(request, this.#limits.discard_ms));
+    connection.beginAnswer(response);
+    this.#reply(connection, response, refusal.status, refusal.result, [], refusal.close === true || !complete);
+  }
+
+  async #answer(exchange: Exchange, body: Uint8Array): Promise<void> {
+    const { connection, request, response } = exchange;
+    const { requests_max, requests_per_connection_max } = this.#limits;
+    if (this.#requests_in_work >= requests_max || connection.answering >= requests_per_connection_max) {
+      return this.#refuse(exchange, OVERLOAD);
+    }
+    connection.beginAnswer(response);
+    this.#requests_in_work += 1;
+    try {
+      const answer = await this.#run(request, body);
+      this.#reply(connection, response, 200, answer.result, answer.body, false);
+    } finally {
+      this.#requests_in_work -= 1;
     }
   }
 
-  #fail(error: unknown, response: ServerResponse): void {
-    if (!(error instanceof PhxError)) {
-      this.#options.onDefect(error);
-      this.#reply({ result: RetCode.SYS, body: [] }, response);
-      return;
+  async #run(request: IncomingMessage, body: Uint8Array): Promise<RpcAnswer> {
+    const method = this.#methodOf(request);
+    assert(method !== undefined, 'a call of an unknown method was refused before');
+    try {
+      return await method(body);
+    } catch (error) {
+      if (!(error instanceof PhxError)) throw error;
+      if (error.code === 'PROTOBUF_PARSE') {
+        this.#countMalformed(`${request.url}: ${error.message}`);
+        return { result: TransportResult.BAD_REQUEST, body: [] };
+      }
+      this.#log.warn('failed', `${request.url} failed: ${error.code} ${error.message}`);
+      return { result: RetCode.SYS, body: [] };
     }
-    const malformed = error.code === 'PROTOBUF_PARSE';
-    if (!malformed) this.#options.logger.warn(`ERR: a request failed: ${error.code}: ${error.message}`);
-    this.#reply({ result: malformed ? TransportResult.BAD_REQUEST : RetCode.SYS, body: [] }, response);
   }
 
-  #reply({ result, body }: RpcReply, response: ServerResponse): void {
-    let length = 0;
-    for (const part of body) length += part.length;
-    response.writeHead(200, this.#headers(result, length, this.#closing));
-    for (const part of body) response.write(part);
-    response.end();
+  #reply(
+    connection: Connection,
+    response: ServerResponse,
+    status: number,
+    result: number,
+    body: readonly Uint8Array[],
+    close: boolean,
+  ): void {
+    const headers = [RESULT_HEADER_WRITTEN, String(result)];
+    if (close || this.#closing !== null) headers.push('Connection', 'close');
+    if (status === 405) headers.push('Allow', 'POST');
+    this.#buffered_bytes += connection.reply(response, status, headers, body);
   }
 
-  /** Answers at once, whatever is still to come of the request. */
-  #refuse(request: IncomingMessage, response: ServerResponse, result: number, status = 200): void {
-    this.#refused += 1;
-    response.writeHead(status, this.#headers(result, 0, !request.complete));
-    if (request.complete) {
-      response.end();
-      return;
-    }
-    response.flushHeaders();
-    discardRest(request, () => response.end());
+  #onUnreadable(error: NodeJS.ErrnoException, socket: Duplex): void {
+    const connection = this.#connections.get(socket);
+    if (connection === undefined) return;
+    this.#countMalformed(error.message);
+    const { status, result } = UNREADABLE.get(error.code ?? '') ?? UNREADABLE_OTHERWISE;
+    const lines = [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      `${RESULT_HEADER_WRITTEN}: ${result}`,
+      'Content-Length: 0',
+      'Connection: close',
+    ];
+    connection.endWith(`${lines.join('\r\n')}\r\n\r\n`);
   }
 
-  #headers(result: number, length: number, last: boolean): Record<string, string | number> {
-    const headers: Record<string, string | number> = { [RESULT_HEADER]: result, 'Content-Length': length };
-    if (last) headers['Connection'] = 'close';
-    return headers;
+  #countOverload(what: 'connection' | 'request'): void {
+    this.#overloads += 1;
+    this.#log.warn('overload', `overload: refused a ${what}`);
   }
 
-  #expireSlow(): void {
-    const before_ms = performance.now() - this.#limits.body_timeout_ms;
-    for (const body of this.#receiving) {
-      if (body.began_ms > before_ms) break;
-      body.expire();
-    }
+  #countMalformed(what: string): void {
+    this.#malformed += 1;
+    this.#log.warn('malformed', what);
   }
 }
 
-/** What HTTP itself cannot make sense of: answered as a malformed request, and the connection ends. */
-function refuseMalformed(error: Error & { code?: string }, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy();
-    return;
-  }
-  const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request';
-  socket.end(
-    `HTTP/1.1 ${status}\r\n${RESULT_HEADER}: ${TransportResult.BAD_REQUEST}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
-  );
+/** The method that each service has: sends back the text that it gets. */
+async function echo(body: Uint8Array): Promise<RpcAnswer> {
+  const { value } = decode('StringValue', body);
+  return { result: RetCode.OK, body: value === '' ? [] : [encode('StringValue', { value })] };
 }
 
-function echo(body: Uint8Array): RpcReply {
-  decode('StringValue', body);
-  return { result: RetCode.OK, body: [body] };
+function throwOutside(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
 }
