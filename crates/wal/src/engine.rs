@@ -104,8 +104,8 @@ struct State {
     contents: Contents,
     /// The segment being written. Those before it are complete.
     active: u32,
-    /// The writer may take what waits: the caller has no more for it in this turn.
-    flushed: bool,
+    /// Batches at the front of the queue that the writer may take: the caller had no more for them in its turn.
+    flushed_batches: usize,
     closing: bool,
     failure: Option<LogError>,
     /// Something was written since the last mark.
@@ -126,7 +126,16 @@ impl State {
         for state in &held {
             self.contents.states.appended(state.group, state.slot);
         }
-        self.flushed = true;
+        self.flushed_batches = self.queue.batches();
+    }
+
+    /// The batch to write next, if there is one.
+    fn take(&mut self) -> Option<Batch> {
+        if self.flushed_batches == 0 && !self.closing {
+            return None;
+        }
+        self.flushed_batches = self.flushed_batches.saturating_sub(1);
+        self.queue.take()
     }
 
     /// Makes the records of a durable batch visible.
@@ -253,7 +262,9 @@ impl Log {
 
     /// Wakes the thread that writes.
     pub fn flush(&self) {
-        self.shared.state().flushed = true;
+        let mut state = self.shared.state();
+        state.flushed_batches = state.queue.batches();
+        drop(state);
         self.shared.wake.notify_one();
     }
 
@@ -330,7 +341,7 @@ impl Shared {
             queue,
             contents,
             active: tail.segment,
-            flushed: false,
+            flushed_batches: 0,
             closing: false,
             failure: None,
             unmarked: tail.unmarked,
@@ -390,11 +401,8 @@ impl Writer {
     fn next(&self) -> Work {
         let mut state = self.shared.state();
         loop {
-            if state.flushed || state.closing {
-                if let Some(batch) = state.queue.take() {
-                    return Work::Batch(batch);
-                }
-                state.flushed = false;
+            if let Some(batch) = state.take() {
+                return Work::Batch(batch);
             }
             if state.contents.may_have_dead() {
                 return Work::Sweep;

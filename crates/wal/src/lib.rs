@@ -20,4 +20,5 @@ mod states;
 /// The binding is the only place that touches memory of JavaScript.
 #[cfg(feature = "node")]
 #[allow(unsafe_code, missing_docs)]
+#[cfg_attr(test, allow(dead_code))]
 mod node;

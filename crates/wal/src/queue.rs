@@ -63,8 +63,9 @@ impl AppendQueue {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+    /// How many batches wait.
+    pub fn batches(&self) -> usize {
+        self.batches.len()
     }
 
     /// Frames the records behind all others. Returns the framed bytes; an error (SizeTooLarge, FastReject) changes
@@ -97,7 +98,7 @@ impl AppendQueue {
 
     /// Appends the mark of a clean close, unless the segment has no room for it.
     pub fn append_mark(&mut self) {
-        assert!(self.is_empty(), "all before the mark is durable");
+        assert!(self.batches.is_empty(), "all before the mark is durable");
         if self.offset + 2 * u64::from(RECORD_HEADER_BYTES) > self.segment_bytes {
             return;
         }
