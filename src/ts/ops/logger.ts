@@ -49,19 +49,20 @@ export async function openLogger(options: LogOptions): Promise<OpenLog> {
   const { dir, program } = options;
   const name = `${program}.INFO`;
   const path = join(dir, name);
+  try {
+    await mkdir(dir, { recursive: true });
+  } catch (cause) {
+    throw unwritable(path, cause);
+  }
   const file = createStream((_time: number | Date | null, index?: number) => (index ? `${name}.${index}` : name), {
     path: dir,
     size: `${Math.ceil(options.file_bytes_max / 1024)}K`,
     rotate: options.files_max,
   });
   try {
-    await mkdir(dir, { recursive: true });
     await once(file, 'open');
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new PhxError('CONFIG', `the log ${path} cannot be written: ${reason}; change the log folder or its rights`, {
-      cause,
-    });
+    throw unwritable(path, cause);
   }
   const readable = pretty({
     colorize: false,
@@ -83,4 +84,11 @@ export async function openLogger(options: LogOptions): Promise<OpenLog> {
       await finished(file).catch(() => undefined);
     },
   };
+}
+
+function unwritable(path: string, cause: unknown): PhxError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new PhxError('CONFIG', `the log ${path} cannot be written: ${reason}; change the log folder or its rights`, {
+    cause,
+  });
 }
