@@ -131,7 +131,7 @@ const both = engines.length === 2 ? test : test.skip;
 
 both('both engines leave the same bytes and give the same answers', async (t) => {
   const openHere = (engine: EngineName, folder: string) => open(t, engine, folder, { segment_bytes: 8192 });
-  const property = fc.asyncProperty(fc.array(operation, { maxLength: 40 }), async (operations) => {
+  const property = fc.asyncProperty(fc.array(operation, { maxLength: 60, size: 'max' }), async (operations) => {
     const model = new Model();
     const twins: Twin[] = [];
     for (const engine of engines) {

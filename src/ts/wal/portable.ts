@@ -295,10 +295,15 @@ class PortableLog implements LogEngine {
     const folder = this.options.folder;
     const unfinished = join(folder, unfinishedSegmentName(id));
     const file = await this.files.create(unfinished);
-    await file.write([encodeSegmentHeader(this.options.identity, id, this.options.segment_bytes)], 0);
-    await file.sync();
-    await this.files.rename(unfinished, join(folder, segmentName(id)));
-    await this.files.syncFolder(folder);
+    try {
+      await file.write([encodeSegmentHeader(this.options.identity, id, this.options.segment_bytes)], 0);
+      await file.sync();
+      await this.files.rename(unfinished, join(folder, segmentName(id)));
+      await this.files.syncFolder(folder);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
     this.contents.addSegment(id, file, SEGMENT_HEADER_BYTES);
   }
 
@@ -317,10 +322,10 @@ class PortableLog implements LogEngine {
     const dead = this.contents.takeDead(this.active);
     if (dead.length === 0) return;
     for (const segment of dead) {
-      await this.files.unlink(join(this.options.folder, segmentName(segment.id)));
       segment.retired = true;
       if (segment.readers === 0) await segment.file.close();
     }
+    for (const segment of dead) await this.files.unlink(join(this.options.folder, segmentName(segment.id)));
     await this.files.syncFolder(this.options.folder);
   }
 }

@@ -1,0 +1,120 @@
+// What only the portable engine can show, since its files are exchangeable: every failing call, and the order of calls.
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { LogEngine } from '../../src/ts/wal/engine.js';
+import { openPortable } from '../../src/ts/wal/portable.js';
+import { type Call, FailingFiles } from './failing_files.js';
+import { append, entriesOf, entry, identity, state, temporaryFolder, text } from './fixture.js';
+
+function openOn(files: FailingFiles, folder: string): Promise<LogEngine> {
+  return openPortable({ folder, identity, segment_bytes: 8192 }, { files });
+}
+
+/** Fills several segments and truncates: every kind of call happens. Returns the instances reported durable. */
+async function work(log: LogEngine, durable: Set<number>, onFailure: (error: unknown) => void): Promise<void> {
+  for (let instance = 1; instance <= 8; instance++) {
+    const records = [entry(1, instance, `${instance}`.repeat(1800)), state(2, 0, String(instance))];
+    await append(log, ...records).then(() => durable.add(instance), onFailure);
+    if (instance === 5) log.truncate(1, 3);
+  }
+}
+
+const kinds: readonly [Call, number][] = [
+  ['write', 12],
+  ['sync', 12],
+  ['create', 3],
+  ['rename', 3],
+  ['syncFolder', 3],
+  ['unlink', 1],
+];
+for (const [call, count] of kinds) {
+  test(`a failing ${call} poisons the log once and for all, and costs nothing that was reported durable`, async (t) => {
+    for (let after = 0; after < count; after++) {
+      const folder = join(temporaryFolder(t), 'log');
+      const files = new FailingFiles();
+      const log = await openOn(files, folder);
+      files.failOn(call, after);
+      const durable = new Set<number>();
+      const failures: unknown[] = [];
+      await work(log, durable, (error) => failures.push(error));
+      if (failures.length > 0) {
+        t.is(new Set(failures).size, 1, 'one failure, told to all');
+        const calls = files.calls.length;
+        await t.throwsAsync(append(log, entry(1, 100, 'late')), { code: 'LOG_POISONED', message: /EIO/ });
+        for (const instance of durable) if (instance >= 3) t.is((await log.read(1, instance))?.length, 1800);
+        await log.close();
+        t.is(files.calls.length, calls, 'nothing is written after a failure');
+      } else {
+        await log.close();
+      }
+      t.is(files.open_files, 0);
+      await checkSurvivors(t, folder, durable);
+    }
+  });
+}
+
+async function checkSurvivors(t: ExecutionContext, folder: string, durable: Set<number>): Promise<void> {
+  const log = await openOn(new FailingFiles(), folder);
+  t.deepEqual(log.recovery.corrupt, []);
+  for (const instance of durable)
+    if (instance >= 3) t.is(text(await log.read(1, instance)), `${instance}`.repeat(1800));
+  t.true(Number(text(log.state(2, 0)) ?? 0) >= Math.max(0, ...durable));
+  await log.close();
+}
+
+test('a failing call while opening is LOG_IO, leaves nothing open and nothing locked', async (t) => {
+  const folder = join(temporaryFolder(t), 'log');
+  const calls: readonly [Call, number][] = [
+    ['create', 0],
+    ['write', 0],
+    ['rename', 0],
+    ['syncFolder', 0],
+    ['sync', 0],
+  ];
+  for (const [call, after] of calls) {
+    const files = new FailingFiles();
+    files.failOn(call, after);
+    await t.throwsAsync(openOn(files, join(temporaryFolder(t), 'log')), { code: 'LOG_IO', message: /EIO/ });
+    t.is(files.open_files, 0, call);
+  }
+  const log = await openOn(new FailingFiles(), folder);
+  await append(log, entry(1, 1, 'fine'));
+  await log.close();
+  for (const call of ['sync', 'syncFolder'] as const) {
+    const files = new FailingFiles();
+    files.failOn(call);
+    await t.throwsAsync(openOn(files, folder), { code: 'LOG_IO' });
+    t.is(files.open_files, 0, call);
+  }
+  const again = await openOn(new FailingFiles(), folder);
+  t.deepEqual(await entriesOf(again, 1), [[1, 'fine']]);
+  await again.close();
+});
+
+test('a segment gets its name after its header is durable, and is used after its name is', async (t) => {
+  const files = new FailingFiles();
+  const log = await openOn(files, join(temporaryFolder(t), 'log'));
+  t.deepEqual(files.calls, ['create', 'write', 'sync', 'rename', 'syncFolder']);
+  files.calls.length = 0;
+  await append(log, entry(1, 1, 'one'));
+  t.deepEqual(files.calls, ['write', 'sync']);
+  await log.close();
+});
+
+test('what recovery found is durable before anybody sees it', async (t) => {
+  const folder = join(temporaryFolder(t), 'log');
+  const log = await openOn(new FailingFiles(), folder);
+  await append(log, entry(1, 1, 'one'));
+  await log.close();
+  const files = new FailingFiles();
+  const again = await openOn(files, folder);
+  t.deepEqual(files.calls, ['sync', 'syncFolder']);
+  await again.close();
+});
+
+test('appends that come one after the other are all taken up', async (t) => {
+  const log = await openOn(new FailingFiles(), join(temporaryFolder(t), 'log'));
+  for (let instance = 1; instance <= 50; instance++) await append(log, entry(1, instance, 'one at a time'));
+  t.is(log.stats().syncs, 50);
+  await log.close();
+});
