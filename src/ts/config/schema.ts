@@ -4,6 +4,8 @@
  */
 import { flag, int32, ipv4, list, message, port, required, text, uint64, type ValueOf } from './fields.js';
 
+/** Largest `items_byte_size_limit`: an Add has to fit well into a segment of the log. */
+export const ITEMS_BYTES_MAX = 16 * 1024 * 1024;
 /** Largest consumer group id: a group is a bit of a 64-bit mask. */
 export const CONSUMER_GROUP_ID_MAX = 64;
 
@@ -44,7 +46,7 @@ export const lock_config = message({ locks: list(lock) });
 const topic = message({
   topic_id: id,
   handle_ids: list(int32()),
-  items_byte_size_limit: positive(2_097_152),
+  items_byte_size_limit: int32(2_097_152, { min: 1, max: ITEMS_BYTES_MAX }),
   batch_limit: positive(100),
 
   store_make_cp_interval_s: int32(10),
