@@ -12,6 +12,7 @@ export interface RawReply {
 /** A TCP connection that sends bytes as they are and splits what comes back into replies, by their Content-Length. */
 export class RawConnection {
   readonly #socket: Socket;
+  readonly #closed = new AbortController();
   #received: Buffer = Buffer.alloc(0);
 
   private constructor(socket: Socket) {
@@ -19,6 +20,7 @@ export class RawConnection {
     socket.on('data', (chunk) => {
       this.#received = Buffer.concat([this.#received, chunk]);
     });
+    socket.once('close', () => this.#closed.abort());
   }
 
   static async open(port: number): Promise<RawConnection> {
@@ -27,7 +29,7 @@ export class RawConnection {
     return new RawConnection(socket);
   }
 
-  /** Sends a request in the given pieces and waits for its reply. Throws if the reply has no Content-Length. */
+  /** Sends a request in the given pieces and waits for its reply. Throws if the reply has no Content-Length or the connection ends. */
   async exchange(...pieces: readonly Uint8Array[]): Promise<RawReply> {
     for (const piece of pieces) {
       await new Promise<void>((resolve) => this.#socket.write(piece, () => resolve()));
@@ -35,7 +37,7 @@ export class RawConnection {
     for (;;) {
       const reply = this.#takeReply();
       if (reply !== null) return reply;
-      await once(this.#socket, 'data');
+      await once(this.#socket, 'data', { signal: this.#closed.signal });
     }
   }
 
