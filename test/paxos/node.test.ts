@@ -1,0 +1,250 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { PhxError } from '../../src/ts/errors.js';
+import { DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
+import { helloBytes } from '../../src/ts/paxos/handshake.js';
+import { type Identity, logIdentity } from '../../src/ts/paxos/identity.js';
+import { PaxosNode } from '../../src/ts/paxos/node.js';
+import type { Command, Replica, StateMachine } from '../../src/ts/paxos/replicated_log.js';
+import type { LogEngine } from '../../src/ts/wal/engine.js';
+import { openLog } from '../../src/ts/wal/open.js';
+
+const HOST = '127.0.0.1';
+const POLL_MS = 10;
+const WITHIN_MS = 20_000;
+
+/** Remembers what it applied. */
+class Recorder implements StateMachine {
+  readonly applied: string[] = [];
+
+  apply(_group: number, _instance: number, commands: readonly Command[]): readonly unknown[] {
+    return commands.map(({ bytes }) => {
+      this.applied.push(Buffer.from(bytes).toString());
+      return this.applied.length;
+    });
+  }
+}
+
+interface Running {
+  readonly node: PaxosNode;
+  readonly log: LogEngine;
+  readonly recorder: Recorder;
+}
+
+/** Three replicas in this process, over real sockets and files. */
+class Cluster {
+  readonly folder: string;
+  readonly replicas: readonly Replica[];
+  readonly running = new Map<number, Running>();
+  readonly masterless: number[] = [];
+  readonly warnings: string[] = [];
+
+  constructor(folder: string, replicas: readonly Replica[]) {
+    this.folder = folder;
+    this.replicas = replicas;
+  }
+
+  identity(replica: number): Identity {
+    return { cluster: 'test/store/1', replica, groups: 2 };
+  }
+
+  async start(...replicas: number[]): Promise<void> {
+    for (const replica of replicas) {
+      const identity = this.identity(replica);
+      const log = await openLog({
+        engine: 'portable',
+        folder: join(this.folder, String(replica)),
+        identity: logIdentity(identity),
+      });
+      const recorder = new Recorder();
+      const node = await PaxosNode.start({
+        identity,
+        replicas: this.replicas,
+        listen_host: HOST,
+        log,
+        stateMachine: recorder,
+        core: DEFAULT_CORE_OPTIONS,
+        propose_timeout_ms: 5_000,
+        logger: { info: () => undefined, warn: (line) => this.warnings.push(line) },
+        onNoMaster: () => this.masterless.push(replica),
+        onFailure: (error) => {
+          throw error;
+        },
+      });
+      this.running.set(replica, { node, log, recorder });
+    }
+  }
+
+  async stop(...replicas: number[]): Promise<void> {
+    for (const replica of replicas) {
+      const { node, log } = this.at(replica);
+      this.running.delete(replica);
+      await node.close();
+      await log.close();
+    }
+  }
+
+  at(replica: number): Running {
+    const running = this.running.get(replica);
+    if (running === undefined) throw new Error(`replica ${replica} does not run`);
+    return running;
+  }
+
+  async master(): Promise<number> {
+    return until(() => [...this.running].find(([, { node }]) => node.mastership(0).role === 'master')?.[0]);
+  }
+
+  /** Proposes at whoever leads until it succeeds. */
+  async propose(text: string): Promise<void> {
+    for (;;) {
+      const { node } = this.at(await this.master());
+      try {
+        await node.propose(0, [Buffer.from(text)]);
+        return;
+      } catch (error) {
+        if (!(error instanceof PhxError) || !error.retryable) throw error;
+      }
+    }
+  }
+}
+
+async function until<T>(find: () => T | undefined): Promise<T> {
+  const deadline_ms = performance.now() + WITHIN_MS;
+  for (;;) {
+    const found = find();
+    if (found !== undefined) return found;
+    if (performance.now() > deadline_ms) throw new Error(`not within ${WITHIN_MS} ms`);
+    await delay(POLL_MS);
+  }
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers: Server[] = [];
+  const ports: number[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const server = createServer().listen(0, HOST);
+    await once(server, 'listening');
+    const address = server.address();
+    if (typeof address === 'object' && address !== null) ports.push(address.port);
+    servers.push(server);
+  }
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+async function cluster(t: ExecutionContext): Promise<Cluster> {
+  const folder = mkdtempSync(join(tmpdir(), 'phxqueue-node-'));
+  const ports = await freePorts(3);
+  const replicas = ports.map((paxos_port, index) => ({ id: index + 1, host: HOST, paxos_port }));
+  const made = new Cluster(folder, replicas);
+  t.teardown(async () => {
+    await made.stop(...made.running.keys());
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return made;
+}
+
+const all = [1, 2, 3] as const;
+
+test('what is proposed is applied by all, in one order', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  const texts = Array.from({ length: 200 }, (_, index) => `command ${index}`);
+  const { node } = three.at(await three.master());
+  const applied = await Promise.all(texts.map((text) => node.propose(0, [Buffer.from(text)])));
+  t.deepEqual(
+    applied.map(({ result }) => result),
+    texts.map((_, index) => index + 1),
+    'each proposer gets its own result',
+  );
+  for (const replica of all) {
+    const { recorder } = three.at(replica);
+    await until(() => (recorder.applied.length === texts.length ? true : undefined));
+    t.deepEqual(recorder.applied, texts);
+  }
+});
+
+test('two of three go on without the master, and it catches up when it is back', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  await three.propose('one');
+  const first = await three.master();
+  await three.stop(first);
+  await three.propose('two');
+  t.not(await three.master(), first);
+  await three.start(first);
+  const { recorder } = three.at(first);
+  await until(() => (recorder.applied.length >= 2 ? true : undefined));
+  t.deepEqual(recorder.applied, ['one', 'two']);
+});
+
+test('everything is there again after all were stopped', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  for (const text of ['a', 'b', 'c']) await three.propose(text);
+  await three.stop(...all);
+  await three.start(...all);
+  await three.propose('d');
+  const { node, recorder } = three.at(await three.master());
+  t.deepEqual(recorder.applied, ['a', 'b', 'c', 'd']);
+  const value = await node.value(0, node.appliedThrough(0));
+  t.true(Buffer.from(value).includes('d'));
+});
+
+test('one of three serves nothing and says so', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  await three.propose('kept');
+  await three.stop(2, 3);
+  const { node } = three.at(1);
+  await until(() => (node.mastership(0).role === 'master' ? undefined : true));
+  await until(() => (three.masterless.includes(1) ? true : undefined));
+  const error = await t.throwsAsync(node.propose(0, [Buffer.from('refused')]), { instanceOf: PhxError });
+  t.true(['NO_MASTER', 'NOT_MASTER', 'PROPOSE_TIMEOUT'].includes(error.code), error.code);
+});
+
+test('a proposal that waits when the node closes is rejected', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  const { node } = three.at(await three.master());
+  const proposal = node.propose(0, [Buffer.from('late')]);
+  const rejected = t.throwsAsync(proposal, { code: 'CLOSED' });
+  await node.close();
+  await rejected;
+  await t.throwsAsync(node.propose(0, [Buffer.from('later')]), { code: 'CLOSED' });
+});
+
+test('a replica of another cluster, with another number of groups or an unknown number is turned away', async (t) => {
+  const three = await cluster(t);
+  await three.start(1);
+  const [first] = three.replicas;
+  for (const [change, reason] of [
+    [{ cluster: 'other/store/1' }, /other\/store\/1/],
+    [{ groups: 7 }, /7/],
+    [{ from: 9 }, /9/],
+    [{ to: 2 }, /2/],
+  ] as const) {
+    const socket = connect(first?.paxos_port ?? 0, HOST);
+    socket.write(helloBytes({ cluster: 'test/store/1', from: 2, to: 1, groups: 2, ...change }));
+    const chunks: Buffer[] = [];
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+    await once(socket, 'close');
+    const answer = Buffer.concat(chunks);
+    t.is(answer[0], 0, 'refused');
+    t.regex(answer.toString('utf8', 1), reason);
+  }
+});
+
+test('a stranger on the paxos port is turned away at once', async (t) => {
+  const three = await cluster(t);
+  await three.start(1);
+  const socket = connect(three.replicas[0]?.paxos_port ?? 0, HOST);
+  socket.on('data', () => undefined);
+  socket.write('POST / HTTP/1.0\r\n\r\n');
+  await t.notThrowsAsync(once(socket, 'close'));
+});
