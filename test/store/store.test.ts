@@ -3,6 +3,10 @@ import { createServer } from 'node:net';
 import test from 'ava';
 import { loadStoreConf } from '../../src/ts/config/server_conf.js';
 import { findPlace } from '../../src/ts/store/place.js';
+import { openLog } from '../../src/ts/wal/open.js';
+import { FailingLog } from './failing_log.js';
+import { RawConnection } from './raw_connection.js';
+import { addBody, testItem } from './requests.js';
 import { StoreCluster } from './store_fixture.js';
 
 /** Changes a replica's file. */
@@ -98,6 +102,30 @@ test('a replica without a majority is healthy, not ready, and says why', async (
   const { admin_port } = await cluster.startOne(0);
   t.is((await page(admin_port, '/healthz')).status, 200);
   t.deepEqual(await page(admin_port, '/readyz'), { status: 503, text: 'groups 0-3 without a master\n' });
+});
+
+test('after a failed write a replica says so, answers nothing any more and asks to be ended, once', async (t) => {
+  const cluster = await StoreCluster.prepare(t, { replicas: 1 });
+  const logs: FailingLog[] = [];
+  const store = await cluster.startOne(0, {
+    openLog: async (options) => {
+      const log = new FailingLog(await openLog(options));
+      logs.push(log);
+      return log;
+    },
+  });
+  await cluster.until('the replica is ready', () => store.ready().ok);
+  for (const log of logs) log.broken = true;
+  const connection = await RawConnection.open(cluster.addresses[0]?.port ?? 0);
+  const body = addBody(0, [testItem('never acknowledged')]);
+  const head = `POST /phxqueue_phxrpc/store/Add HTTP/1.0\r\nContent-Length: ${body.length}\r\n\r\n`;
+  await t.throwsAsync(connection.exchange(Buffer.from(head), body));
+  await cluster.until('the process is asked to end', () => cluster.fatal.length > 0);
+  t.like(cluster.fatal, [{ code: 'LOG_POISONED' }]);
+  t.is(cluster.fatal.length, 1);
+  t.deepEqual(store.health(), { ok: false, reason: 'LOG_POISONED: the disk is gone' });
+  t.true(cluster.lines.includes('0 ERROR LOG_POISONED: the disk is gone; this replica stops'));
+  await t.throwsAsync(RawConnection.open(cluster.addresses[0]?.port ?? 0));
 });
 
 test('closing twice is fine', async (t) => {

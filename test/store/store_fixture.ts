@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { loadStoreConf } from '../../src/ts/config/server_conf.js';
-import { type Store, startStore } from '../../src/ts/store/store.js';
+import { type Store, type StoreOptions, startStore } from '../../src/ts/store/store.js';
 import { STORE_ID, TOPIC_ID } from './requests.js';
 
 const HOST = '127.0.0.1';
@@ -72,11 +72,11 @@ export class StoreCluster {
     await this.until('all replicas are ready', () => [...this.#stores.values()].every((store) => store.ready().ok));
   }
 
-  async startOne(replica: number): Promise<Store> {
+  async startOne(replica: number, options: Pick<StoreOptions, 'openLog'> = {}): Promise<Store> {
     const conf = loadStoreConf(this.confPath(replica));
     const say = (level: string) => (message: string) => void this.lines.push(`${replica} ${level} ${message}`);
     const logger = { info: say('INFO'), warn: say('WARN'), error: say('ERROR') };
-    const store = await startStore(conf, { logger, onFatal: (error) => this.fatal.push(error) });
+    const store = await startStore(conf, { ...options, logger, onFatal: (error) => this.fatal.push(error) });
     this.#stores.set(replica, store);
     return store;
   }

@@ -42,6 +42,8 @@ export interface StoreOptions {
   readonly logger: StoreLogger;
   /** Takes the store's metrics; a store without one has its own. */
   readonly registry?: Registry;
+  /** Opens the log; tests put a failing one in its place. */
+  readonly openLog?: typeof openLog;
   /** The store cannot keep its promises any more and stopped answering: the process has to end. Called once. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -169,7 +171,8 @@ export class Store {
     if (unsafe_no_sync) {
       logger.warn('UnsafeNoSync is set: nothing is synced, a power cut loses acknowledged items');
     }
-    const log = await openLog({
+    const open = this.#options.openLog ?? openLog;
+    const log = await open({
       engine,
       folder: join(data_dir, LOG_FOLDER),
       identity: logIdentity(this.#place.identity),
