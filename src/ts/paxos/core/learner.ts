@@ -47,6 +47,8 @@ export function applyChosen(state: GroupState): void {
     }
     state.applied_through = instance;
     state.dropEntry(instance);
+    // A leader may learn from elsewhere that what it proposes again was chosen long ago.
+    if (state.role.type === 'leader') state.role.in_flight.delete(instance);
     const proposals = own ? pending.proposals.map((proposal) => proposal.id) : null;
     state.emit({ type: 'apply', instance, value: entry.value, proposals });
   }
