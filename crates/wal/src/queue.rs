@@ -227,3 +227,59 @@ impl Chain {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::format::KIND_ENTRY;
+
+    const SEGMENT_BYTES: u32 = 64 * 1024 * 1024;
+
+    fn queue() -> AppendQueue {
+        let tail = Tail { segment: 1, offset: u64::from(SEGMENT_HEADER_BYTES), link: 0, unmarked: false };
+        AppendQueue::new(SEGMENT_BYTES, &tail)
+    }
+
+    fn entry<'a>(body: &'a [&'a [u8]]) -> Record<'a> {
+        Record { kind: KIND_ENTRY, group: 1, instance: 1, body }
+    }
+
+    #[test]
+    fn what_waits_is_limited_and_a_refusal_changes_nothing() {
+        let mut queue = queue();
+        let large = vec![0; 4 * 1024 * 1024 - RECORD_HEADER_BYTES as usize];
+        let body: [&[u8]; 1] = [&large];
+        let record = [entry(&body)];
+        for _ in 0..PENDING_BYTES_MAX / (4 * 1024 * 1024) {
+            // The seal of a full segment counts, too.
+            let _ = queue.append(&record);
+        }
+        let batches = queue.batches();
+        assert_eq!(queue.append(&record).unwrap_err().code, ErrorCode::FastReject);
+        assert_eq!(queue.batches(), batches);
+        assert!(queue.take().is_some_and(|batch| batch.start == u64::from(SEGMENT_HEADER_BYTES)));
+        queue.append(&record).unwrap();
+    }
+
+    #[test]
+    fn batches_follow_each_other_and_end_with_their_segment() {
+        let mut queue = queue();
+        let large = vec![1; 3 * 1024 * 1024];
+        for _ in 0..25 {
+            queue.append(&[entry(&[&large])]).unwrap();
+        }
+        let (mut segment, mut offset, mut appends) = (1, u64::from(SEGMENT_HEADER_BYTES), 0);
+        while let Some(batch) = queue.take() {
+            if batch.segment != segment {
+                (segment, offset) = (batch.segment, u64::from(SEGMENT_HEADER_BYTES));
+            }
+            assert_eq!(batch.start, offset);
+            assert!(batch.bytes.len() as u64 <= BATCH_BYTES_MAX);
+            offset += batch.bytes.len() as u64;
+            assert!(offset <= u64::from(SEGMENT_BYTES));
+            appends += batch.appends;
+        }
+        assert_eq!((segment, appends), (2, 25));
+    }
+}

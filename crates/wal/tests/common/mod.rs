@@ -1,0 +1,212 @@
+//! Files that fail on demand, and the means to wait for appends.
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use phxqueue_wal::engine::{Log, Options, Record};
+use phxqueue_wal::error::{LogError, Result};
+use phxqueue_wal::files::{LogFile, LogFiles, RealFiles};
+use phxqueue_wal::format::{KIND_ENTRY, KIND_STATE};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+/// A folder that goes with the test; the log's own folder is in it.
+pub struct TemporaryFolder {
+    root: PathBuf,
+    log: PathBuf,
+}
+
+impl TemporaryFolder {
+    pub fn path(&self) -> &Path {
+        &self.log
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+pub fn folder() -> TemporaryFolder {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let name = format!("phxqueue-wal-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let root = std::env::temp_dir().join(name);
+    std::fs::create_dir(&root).unwrap();
+    TemporaryFolder { log: root.join("log"), root }
+}
+
+pub fn options(folder: &Path) -> Options {
+    Options { folder: folder.to_path_buf(), identity: [0xa5; 16], segment_bytes: 8192, sync: true }
+}
+
+/// Opens a log whose appends can be waited for.
+pub fn open(options: Options, files: Arc<dyn LogFiles>) -> (Result<Log>, Waiter) {
+    let waiter = Waiter::default();
+    let told = waiter.clone();
+    let committed = Box::new(move |appends: u32, failure: Option<&LogError>| {
+        let mut outcome = told.outcome.0.lock().unwrap();
+        outcome.appends += u64::from(appends);
+        outcome.failure = failure.cloned();
+        told.outcome.1.notify_all();
+    });
+    (Log::open(options, files, committed), waiter)
+}
+
+#[derive(Default)]
+struct Outcome {
+    appends: u64,
+    failure: Option<LogError>,
+}
+
+#[derive(Clone, Default)]
+pub struct Waiter {
+    outcome: Arc<(Mutex<Outcome>, Condvar)>,
+}
+
+impl Waiter {
+    /// Appends and waits until it is durable; no other append is under way.
+    pub fn append(&self, log: &Log, records: &[Record]) -> Result<()> {
+        let before = self.outcome.0.lock().unwrap().appends;
+        log.append(records)?;
+        log.flush();
+        self.wait_for(before + 1)
+    }
+
+    /// Waits for the end of `appends` appends since the opening.
+    pub fn wait_for(&self, appends: u64) -> Result<()> {
+        let (outcome, changed) = &*self.outcome;
+        let pending = |outcome: &mut Outcome| outcome.appends < appends && outcome.failure.is_none();
+        let outcome = changed.wait_while(outcome.lock().unwrap(), pending).unwrap();
+        outcome.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+pub fn body(instance: u64, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at as u64 + 31 * instance) as u8).collect()
+}
+
+pub fn entry<'a>(group: u32, instance: u64, body: &'a [&'a [u8]]) -> Record<'a> {
+    Record { kind: KIND_ENTRY, group, instance, body }
+}
+
+pub fn state<'a>(group: u32, slot: u64, body: &'a [&'a [u8]]) -> Record<'a> {
+    Record { kind: KIND_STATE, group, instance: slot, body }
+}
+
+/// Shared by the files of a folder: counts calls, fails one of them.
+#[derive(Default)]
+struct Switch {
+    calls: u64,
+    /// Name of the call that fails, and how many of these come before.
+    failing: Option<(&'static str, u64)>,
+    failed: bool,
+}
+
+#[derive(Clone, Default)]
+pub struct Faults {
+    switch: Arc<Mutex<Switch>>,
+}
+
+impl Faults {
+    pub fn none() -> Faults {
+        Faults::default()
+    }
+
+    pub fn fail_on(&self, call: &'static str, after: u64) {
+        self.switch.lock().unwrap().failing = Some((call, after));
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.switch.lock().unwrap().calls
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.switch.lock().unwrap().failed
+    }
+
+    fn note(&self, call: &str) -> io::Result<()> {
+        let mut switch = self.switch.lock().unwrap();
+        switch.calls += 1;
+        match switch.failing {
+            Some((failing, 0)) if failing == call => {
+                switch.failing = None;
+                switch.failed = true;
+                Err(io::Error::other(format!("EIO: {call}")))
+            }
+            Some((failing, after)) if failing == call => {
+                switch.failing = Some((failing, after - 1));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn noted(&self, file: Arc<dyn LogFile>) -> Arc<dyn LogFile> {
+        Arc::new(FaultyFile { file, faults: self.clone() })
+    }
+}
+
+impl LogFiles for Faults {
+    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        RealFiles.make_folder(folder)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        RealFiles.list(folder)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        Ok(self.noted(RealFiles.open(path)?))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        self.note("create")?;
+        Ok(self.noted(RealFiles.create(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("rename")?;
+        RealFiles.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.note("unlink")?;
+        RealFiles.unlink(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.note("sync_folder")?;
+        RealFiles.sync_folder(folder)
+    }
+}
+
+struct FaultyFile {
+    file: Arc<dyn LogFile>,
+    faults: Faults,
+}
+
+impl LogFile for FaultyFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read(&self, target: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read(target, position)
+    }
+
+    fn write(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.faults.note("write")?;
+        self.file.write(bytes, position)
+    }
+
+    fn resize(&self, size: u64) -> io::Result<()> {
+        self.faults.note("resize")?;
+        self.file.resize(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.faults.note("sync")?;
+        self.file.sync()
+    }
+}
