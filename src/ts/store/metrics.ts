@@ -1,8 +1,9 @@
-/** What a store measures. The names are listed in docs/operations.md. */
+/** What a store measures. The names are an interface: people's dashboards use them. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { assert } from '../errors.js';
 import type { PaxosNode } from '../paxos/node.js';
 import { retCodeName } from '../protocol/ret_code.js';
+import type { RpcServer } from '../rpc/server.js';
 import type { LogEngine } from '../wal/engine.js';
 import type { CursorSync } from './cursor_sync.js';
 import type { StoreStateMachine } from './state_machine.js';
@@ -16,6 +17,7 @@ export interface MeasuredParts {
   readonly log: LogEngine;
   readonly machine: StoreStateMachine;
   readonly cursor_sync: CursorSync;
+  readonly rpc: RpcServer;
   readonly view: () => StoreView;
 }
 
@@ -97,6 +99,7 @@ export class StoreMetrics {
     this.#observeQueues(parts);
     this.#observeLog(parts.log);
     this.#observePeers(parts.node);
+    this.#observeRpc(parts.rpc);
   }
 
   #observeGroups({ node }: MeasuredParts): void {
@@ -173,6 +176,19 @@ export class StoreMetrics {
       ['phxqueue_paxos_dropped_messages', 'Messages that could not be sent since the start', 'dropped_messages'],
     ] as const) {
       this.#gauge(name, help, [], (set) => set(node.transportStats()[read]));
+    }
+  }
+
+  #observeRpc(rpc: RpcServer): void {
+    for (const [name, help, read] of [
+      ['phxqueue_rpc_connections', 'Connections of clients', 'connections'],
+      ['phxqueue_rpc_requests_in_work', 'Requests that are being answered', 'requests_in_work'],
+      ['phxqueue_rpc_buffered_bytes', 'Bytes held for requests and replies', 'buffered_bytes'],
+      ['phxqueue_rpc_overloads', 'Connections and requests refused for lack of room since the start', 'overloads'],
+      ['phxqueue_rpc_oversized', 'Requests refused for their size since the start', 'oversized'],
+      ['phxqueue_rpc_malformed', 'Requests that could not be understood since the start', 'malformed'],
+    ] as const) {
+      this.#gauge(name, help, [], (set) => set(rpc.stats()[read]));
     }
   }
 

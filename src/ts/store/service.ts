@@ -63,10 +63,7 @@ export class StoreService {
       result = reply.result;
       return reply;
     } catch (error) {
-      if (error instanceof PhxError && error.code === 'PROTOBUF_PARSE') {
-        result = TransportResult.BAD_REQUEST;
-        this.#refused(method, result, error.message);
-      }
+      if (error instanceof PhxError && error.code === 'PROTOBUF_PARSE') result = TransportResult.BAD_REQUEST;
       throw error;
     } finally {
       this.#options.metrics.answered(method, result, performance.now() - began_ms);
@@ -105,12 +102,11 @@ export class StoreService {
 
   #refuse(method: string, { code, redirect }: Refusal, detail: () => string): RpcAnswer {
     // Clients that look for the master are no news.
-    if (code !== RetCode.NOT_MASTER && code !== RetCode.NO_MASTER) this.#refused(method, code, detail());
+    if (code !== RetCode.NOT_MASTER && code !== RetCode.NO_MASTER) {
+      const line = `${method} refused with ${retCodeName(code)} (${code}): ${detail()}`;
+      this.#refusals.warn(`${method} ${code}`, line);
+    }
     return { result: code, body: refusalReply(redirect) };
-  }
-
-  #refused(method: string, code: number, detail: string): void {
-    this.#refusals.warn(`${method} ${code}`, `${method} refused with ${retCodeName(code)} (${code}): ${detail}`);
   }
 
   #unreadable({ queue_id, group }: QueueState, error: PhxError): void {

@@ -94,7 +94,7 @@ export class Store {
     try {
       await store.#start();
     } catch (error) {
-      await store.#stop(false);
+      await store.#stopAll(false);
       throw error;
     }
     return store;
@@ -148,10 +148,11 @@ export class Store {
     await claimFolder(this.#conf.data_dir, this.#place.identity);
     const log = await this.#openLog();
     // From here on clients get an answer: 10105 until a master is known.
-    await this.#listen();
+    const rpc = await this.#listen();
     await this.#listenAdmin();
     const node = await this.#join(log, core);
-    this.#serve(node, log);
+    if (this.#failed !== null) throw new PhxError('LOG_POISONED', this.#failed);
+    this.#serve(node, log, rpc);
   }
 
   async #makeDataFolder(): Promise<void> {
@@ -192,7 +193,7 @@ export class Store {
     return log;
   }
 
-  async #listen(): Promise<void> {
+  async #listen(): Promise<RpcServer> {
     const { server } = this.#conf;
     const { items_byte_size_limit } = this.#place.files.topic.topic;
     const rpc = await RpcServer.listen({
@@ -212,6 +213,7 @@ export class Store {
     });
     this.#rpc = rpc;
     this.#stops.push((graceful) => rpc.close(graceful ? CLOSE_GRACE_MS : 0));
+    return rpc;
   }
 
   async #listenAdmin(): Promise<void> {
@@ -254,7 +256,7 @@ export class Store {
     return node;
   }
 
-  #serve(node: PaxosNode, log: LogEngine): void {
+  #serve(node: PaxosNode, log: LogEngine, rpc: RpcServer): void {
     const { logger } = this.#options;
     const { topic } = this.#place.files.topic;
     const cursor_sync = new CursorSync({
@@ -277,7 +279,7 @@ export class Store {
       if (graceful) await cursor_sync.close();
       else cursor_sync.abandon();
     });
-    this.#metrics.observe({ node, log, machine: this.#machine, cursor_sync, view: () => this.#service.view });
+    this.#metrics.observe({ node, log, rpc, cursor_sync, machine: this.#machine, view: () => this.#service.view });
     this.#service.serve(node, (group, queue_id, consumer_group) => cursor_sync.mark(group, queue_id, consumer_group));
   }
 
@@ -321,8 +323,12 @@ export class Store {
 
   async #stopAll(graceful: boolean): Promise<void> {
     // Requests in work need everything below them: they come first, then the parts in reverse order.
+    const failures: unknown[] = [];
     await this.#rpc?.close(graceful ? CLOSE_GRACE_MS : 0);
-    for (const stop of this.#stops.reverse()) await stop(graceful);
+    for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) {
+      await stop(graceful).catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
   }
 }
 
