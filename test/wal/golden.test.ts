@@ -7,7 +7,20 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
-import { append, engines, entriesOf, entry, filesOf, open, putFiles, state, temporaryFolder, text } from './fixture.js';
+import { openLog } from '../../src/ts/wal/open.js';
+import {
+  append,
+  engines,
+  entriesOf,
+  entry,
+  filesOf,
+  identity,
+  open,
+  putFiles,
+  state,
+  temporaryFolder,
+  text,
+} from './fixture.js';
 
 const golden = fileURLToPath(new URL('../../../test/fixtures/log_v1', import.meta.url));
 const segment_bytes = 8192;
