@@ -2,7 +2,7 @@ import test from 'ava';
 import { runtimeReporter } from '../../src/ts/config/report.js';
 import { type Topic, topic_config } from '../../src/ts/config/schema.js';
 import { DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
-import { addBodyBytesMax, coreOptions, ITEMS_BYTES_MAX } from '../../src/ts/store/paxos_options.js';
+import { addBodyBytesMax, coreOptions } from '../../src/ts/store/paxos_options.js';
 
 function topicOf(keys: Readonly<Record<string, number>>): Topic {
   const report = runtimeReporter(() => undefined);
@@ -10,14 +10,14 @@ function topicOf(keys: Readonly<Record<string, number>>): Topic {
 }
 
 test('a topic that says nothing gets the usual timing', (t) => {
-  const options = coreOptions(topicOf({}), 'topic.conf');
+  const options = coreOptions(topicOf({}));
   const { lease_ms, lease_margin_ms, heartbeat_ms, election_timeout_ms, retransmit_ms } = DEFAULT_CORE_OPTIONS;
   t.like(options, { lease_ms, lease_margin_ms, heartbeat_ms, election_timeout_ms, retransmit_ms });
   t.is(options.waiting_max, 200 * 20);
 });
 
 test('a long lease stretches the waits, within bounds, and is renewed five times', (t) => {
-  const options = coreOptions(topicOf({ store_paxos_master_lease: 5_000 }), 'topic.conf');
+  const options = coreOptions(topicOf({ store_paxos_master_lease: 5_000 }));
   t.is(options.lease_ms, 5_000);
   t.is(options.heartbeat_ms, 1_000);
   t.is(options.election_timeout_ms, 2_000);
@@ -25,23 +25,15 @@ test('a long lease stretches the waits, within bounds, and is renewed five times
 });
 
 test('a short lease keeps a usable margin', (t) => {
-  const options = coreOptions(topicOf({ store_paxos_master_lease: 100 }), 'topic.conf');
+  const options = coreOptions(topicOf({ store_paxos_master_lease: 100 }));
   t.is(options.heartbeat_ms, 20);
   t.is(options.lease_margin_ms, DEFAULT_CORE_OPTIONS.lease_margin_ms);
 });
 
 test('any Add within the size limit fits into a command', (t) => {
-  for (const items_byte_size_limit of [1, 2_097_152, ITEMS_BYTES_MAX]) {
-    const options = coreOptions(topicOf({ items_byte_size_limit }), 'topic.conf');
+  for (const items_byte_size_limit of [1, 2_097_152, 16_777_216]) {
+    const options = coreOptions(topicOf({ items_byte_size_limit }));
     t.true(options.command_bytes_max > addBodyBytesMax(items_byte_size_limit));
     t.true(options.waiting_bytes_max >= options.command_bytes_max);
   }
-});
-
-test('a size limit that no log segment holds is refused', (t) => {
-  const topic = topicOf({ items_byte_size_limit: ITEMS_BYTES_MAX + 1 });
-  t.throws(() => coreOptions(topic, 'topic.conf'), {
-    code: 'CONFIG',
-    message: /^topic.conf: topic.items_byte_size_limit: /,
-  });
 });

@@ -1,10 +1,7 @@
 /** How the topic's `store_paxos_*` keys steer the replication; docs/differences.md says what became of each of them. */
-import { configError } from '../config/report.js';
 import type { Topic } from '../config/schema.js';
 import { type CoreOptions, DEFAULT_CORE_OPTIONS } from '../paxos/core/types.js';
 
-/** Largest `items_byte_size_limit`: an Add has to fit well into a segment of the log. */
-export const ITEMS_BYTES_MAX = 16 * 1024 * 1024;
 /** Bytes of a request besides its items and their framing. */
 const ENVELOPE_BYTES_MAX = 64 * 1024;
 /** Longest wait for the answer of a replica far away. */
@@ -15,16 +12,9 @@ export function addBodyBytesMax(items_byte_size_limit: number): number {
   return Math.ceil(1.5 * items_byte_size_limit) + ENVELOPE_BYTES_MAX;
 }
 
-/**
- * Options of the protocol core. A long lease says that the replicas are far from each other, so the waits grow with it.
- * Throws PhxError CONFIG if `items_byte_size_limit` is above `ITEMS_BYTES_MAX`; `file` is the topic's file.
- */
-export function coreOptions(topic: Topic, file: string): CoreOptions {
+/** Options of the protocol core. A long lease says that the replicas are far apart, so the waits grow with it. */
+export function coreOptions(topic: Topic): CoreOptions {
   const { items_byte_size_limit, store_paxos_max_hold_threads, store_paxos_batch_count } = topic;
-  if (items_byte_size_limit > ITEMS_BYTES_MAX) {
-    const place = { file, key: 'topic.items_byte_size_limit' };
-    throw configError(place, `${items_byte_size_limit} bytes are too many`, `give at most ${ITEMS_BYTES_MAX}`);
-  }
   const usual = DEFAULT_CORE_OPTIONS;
   const lease_ms = topic.store_paxos_master_lease;
   const scaled = (usual_ms: number, max_ms: number): number =>

@@ -143,7 +143,7 @@ export class Store {
   }
 
   async #start(): Promise<void> {
-    const core = coreOptions(this.#place.files.topic.topic, this.#place.files.info.topic_config_path);
+    const core = coreOptions(this.#place.files.topic.topic);
     await this.#makeDataFolder();
     await claimFolder(this.#conf.data_dir, this.#place.identity);
     const log = await this.#openLog();
