@@ -46,7 +46,9 @@ async function main(): Promise<void> {
   const buffer = Buffer.alloc(Number(values.bytes), 'a');
   const rows: Row[] = [];
   console.log(`node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}`);
-  console.log(`${values.bytes}-byte items, ${values.queues} queues, ${values.groups} group(s), ${values.seconds} s each\n`);
+  console.log(
+    `${values.bytes}-byte items, ${values.queues} queues, ${values.groups} group(s), ${values.seconds} s each\n`,
+  );
   console.log('engine    producers    items/s    p50 ms    p99 ms  failed');
   for (const engine of values.engines.split(',')) {
     if (engine !== 'native' && engine !== 'portable') throw new Error(`no such engine: ${engine}\n${USAGE}`);
@@ -56,7 +58,13 @@ async function main(): Promise<void> {
       continue;
     }
     const folder = await mkdtemp(join(tmpdir(), 'phxqueue-bench-'));
-    const options = { folder, engine, consumers: 0, groups: Number(values.groups), queues: Number(values.queues) } as const;
+    const options = {
+      folder,
+      engine,
+      consumers: 0,
+      groups: Number(values.groups),
+      queues: Number(values.queues),
+    } as const;
     const cluster = await LocalCluster.prepare(options);
     try {
       await cluster.start();

@@ -25,10 +25,10 @@ async function ava() {
   console.log(`\n== TypeScript${full ? ', with the long campaigns' : ''}`);
   const env = { ...process.env, ...(full ? { PHXQUEUE_TEST_FULL: '1' } : {}) };
   const { status, output } = await run(process.execPath, [bin('ava', 'entrypoints', 'cli.mjs')], env);
-  const count = (what) => Number(new RegExp(`(\\d+) (?:tests?|uncaught exceptions?) ${what}`).exec(output)?.[1] ?? 0);
-  const failed = count('failed');
+  const count = (mark) => output.match(new RegExp(`^ +${mark} `, 'gm'))?.length ?? 0;
+  const failed = count('✘');
   // A file that does not load, or a crash, fails without a failed test.
-  return { passed: count('passed'), failed: status !== 0 && failed === 0 ? 1 : failed };
+  return { passed: count('✔'), failed: status !== 0 && failed === 0 ? 1 : failed };
 }
 
 async function cargo() {

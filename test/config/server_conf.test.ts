@@ -84,7 +84,8 @@ test('lines that are not read are reported', (t) => {
 });
 
 test('the additions are read', (t) => {
-  const more = `NGroup = 1\nEngine = portable\nUnsafeNoSync = 1\n[Admin]\nPort = 0\n[Log]\nLogDir = ~/l\nJson = 1\nMaxFileBytes = 5000\nMaxFiles = 2\n`;
+  const log = '[Log]\nLogDir = ~/l\nJson = 1\nMaxFileBytes = 5000\nMaxFiles = 2\n';
+  const more = `NGroup = 1\nEngine = portable\nUnsafeNoSync = 1\n[Admin]\nPort = 0\n${log}`;
   const { conf } = load(t, minimal + more);
   t.like(conf, { engine: 'portable', unsafe_no_sync: true, admin: { ip: '127.0.0.1', port: 0 } });
   t.deepEqual(conf.log, { dir: join(homedir(), 'l'), level: 0, json: true, file_bytes_max: 5000, files_max: 2 });
