@@ -46,6 +46,16 @@ test('all problems of all files are found at once', (t) => {
   );
 });
 
+test('a path that is missing or empty is one problem, not two', (t) => {
+  const info = { topic_id: 7, topic_name: 'small', topic_config_path: '', store_config_path: 'store.conf' };
+  const { errors } = check(t, topicFiles({ 'global.conf': { topic_infos: [info, { topic_id: 8, topic_name: 'b' }] } }));
+  t.deepEqual(errors, [
+    'global.conf: topic_infos[0].topic_config_path: is empty; add it',
+    'global.conf: topic_infos[1].topic_config_path: missing; add it',
+    'global.conf: topic_infos[1].store_config_path: missing; add it',
+  ]);
+});
+
 const queue_infos = [
   { queue_info_id: 1, ranges: ['0-9'] },
   { queue_info_id: 2, ranges: ['20'] },

@@ -90,6 +90,16 @@ export function text(fallback = ''): Field<string> {
   };
 }
 
+/** A text that has to be there and not be empty. */
+export function name(fix = 'add it'): Field<string> {
+  const read = (value: unknown, at: Context): string => {
+    const found = text().read(value, at);
+    if (value === '') at.report.error(at, 'is empty', fix);
+    return found;
+  };
+  return required({ read, absent: () => '' }, fix);
+}
+
 /** One of a few words. */
 export function choice<const Word extends string>(words: readonly Word[], fallback: Word): Field<Word> {
   return {

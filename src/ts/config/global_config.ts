@@ -100,7 +100,7 @@ export function readGlobalConfig(path: string, base: string | undefined, report:
 
 function readTopic(info: TopicInfo, at: Place, base: string | undefined, report: Reporter): TopicFiles | null {
   const namedAt = (key: string): Place => ({ file: at.file, key: `${at.key}.${key}` });
-  const topic_file = readFile(info.topic_config_path, topic_config, base, report, namedAt('topic_config_path'));
+  const topic_file = readNamed(info.topic_config_path, topic_config, base, report, namedAt('topic_config_path'));
   if (topic_file === null) return null;
   const topic_at = { file: info.topic_config_path, key: '' };
   if (topic_file.topic.topic_id !== info.topic_id) {

@@ -2,7 +2,7 @@
  * Every key of the six JSON files, with its type, its range and its default. docs/configuration.md says what each is
  * for. A default is that of the C++ original unless a comment says why it is not.
  */
-import { flag, int32, ipv4, list, message, port, required, text, uint64, type ValueOf } from './fields.js';
+import { flag, int32, ipv4, list, message, name, port, required, text, uint64, type ValueOf } from './fields.js';
 
 /** Largest `items_byte_size_limit`: an Add has to fit well into a segment of the log. */
 export const ITEMS_BYTES_MAX = 16 * 1024 * 1024;
@@ -20,11 +20,11 @@ const addr = message({ ip: required(ipv4()), port: required(port()), paxos_port:
 
 const topic_info = message({
   topic_id: id,
-  topic_name: required(text()),
-  topic_config_path: required(text()),
+  topic_name: name(),
+  topic_config_path: name(),
   // An empty or missing path: the topic has none of these.
   consumer_config_path: text(),
-  store_config_path: required(text()),
+  store_config_path: name(),
   scheduler_config_path: text(),
   lock_config_path: text(),
 });

@@ -11,6 +11,7 @@ import {
   int32,
   ipv4,
   message,
+  name,
   optional,
   port,
   required,
@@ -147,12 +148,12 @@ const common_sections = {
 };
 
 const common_keys = {
-  Topic: required(text(), 'name a topic of the global configuration file'),
-  PhxQueueGlobalConfigPath: required(text(), 'add the path of the global configuration file'),
+  Topic: name('name a topic of the global configuration file'),
+  PhxQueueGlobalConfigPath: name('add the path of the global configuration file'),
 };
 const replica_keys = {
   ...common_keys,
-  DataDirPath: required(text(), 'add the folder for this server’s data'),
+  DataDirPath: name('add the folder for this server’s data'),
   PaxosPort: required(port(), 'add the port for the other replicas'),
 };
 const groups = int32(100, { min: 1, max: 10_000 });
@@ -177,12 +178,12 @@ const consumer_conf = message({
   consumer: message({
     ip: required(ipv4(), 'add the address under which the consumers’ file lists this one'),
     port: required(port(), 'add the port under which the consumers’ file lists this one'),
-    topic: required(text(), 'name a topic of the global configuration file'),
+    topic: name('name a topic of the global configuration file'),
     // An absent one is 0 in the original: a consumer that consumes nothing.
     nproc: int32(1, { max: 1000 }),
     proc_pid_path: text(),
     lock_path_base: text(),
-    phxqueue_global_config_path: required(text(), 'add the path of the global configuration file'),
+    phxqueue_global_config_path: name('add the path of the global configuration file'),
     shm_key_base: int32(14_335),
   }),
   log: message({
