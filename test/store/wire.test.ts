@@ -7,6 +7,8 @@ import { ALL_GROUPS, addBody, NO_CURSOR, STORE_ID, TOPIC_ID, testItem } from './
 import { StoreCluster } from './store_fixture.js';
 
 const prefix = '/phxqueue_phxrpc/store/';
+/** A busy machine must not cost mastership here: nobody asks twice. */
+const patient = { store_paxos_master_lease: 5_000 };
 
 /** An exchange of unmodified C++ clients with C++ stores. */
 function captured(method: string, result: number, body_bytes_min = 0): { request: Buffer; reply: RawReply } {
@@ -48,7 +50,7 @@ async function openMaster(cluster: StoreCluster): Promise<RawConnection> {
 }
 
 test('the captured Add and Get of a C++ client get the captured answers', async (t) => {
-  const cluster = await StoreCluster.start(t, { replicas: 1 });
+  const cluster = await StoreCluster.start(t, { replicas: 1, topic: patient });
   const connection = await openMaster(cluster);
   t.teardown(() => connection.close());
 
@@ -90,7 +92,7 @@ test('the captured Add and Get of a C++ client get the captured answers', async 
 });
 
 test('PHXEcho is answered as captured', async (t) => {
-  const cluster = await StoreCluster.start(t, { replicas: 1 });
+  const cluster = await StoreCluster.start(t, { replicas: 1, topic: patient });
   const connection = await openMaster(cluster);
   t.teardown(() => connection.close());
   const echo = captured('PHXEcho', 0);
@@ -100,7 +102,7 @@ test('PHXEcho is answered as captured', async (t) => {
 });
 
 test('one connection takes request after request, in whatever pieces they come', async (t) => {
-  const cluster = await StoreCluster.start(t, { replicas: 1 });
+  const cluster = await StoreCluster.start(t, { replicas: 1, topic: patient });
   const connection = await openMaster(cluster);
   t.teardown(() => connection.close());
   const large = testItem('x'.repeat(5_000));
@@ -116,7 +118,7 @@ test('one connection takes request after request, in whatever pieces they come',
 });
 
 test('a follower sends the client to the master, with the captured bytes', async (t) => {
-  const cluster = await StoreCluster.start(t, { replicas: 3 });
+  const cluster = await StoreCluster.start(t, { replicas: 3, topic: patient });
   const add = captured('Add', RetCode.NOT_MASTER);
   const replies = await Promise.all(
     cluster.addresses.map(async ({ port }) => {
@@ -156,7 +158,7 @@ test('without a majority the answer is 10105, and the log says what that means',
 });
 
 test('refusals carry a result and a length', async (t) => {
-  const cluster = await StoreCluster.start(t, { replicas: 1, topic: { items_byte_size_limit: 1_000 } });
+  const cluster = await StoreCluster.start(t, { replicas: 1, topic: { ...patient, items_byte_size_limit: 1_000 } });
   const connection = await openMaster(cluster);
   t.teardown(() => connection.close());
   const item = testItem('x');
