@@ -1,5 +1,4 @@
 /** A store in memory that speaks the wire over real sockets, and fails as a test wants it to. */
-import { assert } from '../../src/ts/errors.js';
 import {
   type AddRequest,
   type Addr,
@@ -45,7 +44,7 @@ export class FakeStore {
   readonly #queues = new Map<number, QItem[]>();
   readonly #cursors = new Map<string, Cursors>();
   readonly #watchers = new Set<() => void>();
-  #servers: RpcServer[] = [];
+  readonly #servers: RpcServer[] = [];
   #next_cursor = 1n;
 
   private constructor(store_id: number) {
@@ -127,23 +126,23 @@ export class FakeStore {
     return first;
   }
 
-  async #add(replica: number, body: Uint8Array): Promise<RpcAnswer> {
+  #add(replica: number, body: Uint8Array): Promise<RpcAnswer> {
     const request = decode('AddRequest', Uint8Array.from(body));
     this.adds.push({ replica, request });
-    try {
-      const refusal = this.#refusal(replica);
-      if (refusal !== null) return refusal;
-      const fate = this.addFate(request);
-      if (fate === null || fate === 'taken in silence' || (fate !== 'silence' && fate.taken === true)) {
-        const cursor_id = this.put(request.queue_id, request.items);
-        if (fate === null) return answer(RetCode.OK, encode('AddResponse', { cursor_id, redirect_addr: {} }));
-      }
-      if (typeof fate === 'string') return await new Promise<RpcAnswer>(() => undefined);
-      assert(fate !== null, 'success was answered');
-      return answer(fate.result, encode('AddResponse', { redirect_addr: {} }));
-    } finally {
-      this.#changed();
-    }
+    const reply = this.#refusal(replica) ?? this.#take(request);
+    this.#changed();
+    return reply === null ? new Promise(() => undefined) : Promise.resolve(reply);
+  }
+
+  /** Takes the items, or does what the test wants; null: it never answers. */
+  #take(request: AddRequest): RpcAnswer | null {
+    const fate = this.addFate(request) ?? { result: RetCode.OK, taken: true };
+    if (fate === 'silence') return null;
+    const taken = fate === 'taken in silence' || fate.taken === true;
+    const cursor_id = taken ? this.put(request.queue_id, request.items) : undefined;
+    return fate === 'taken in silence'
+      ? null
+      : answer(fate.result, encode('AddResponse', { cursor_id, redirect_addr: {} }));
   }
 
   async #get(replica: number, body: Uint8Array): Promise<RpcAnswer> {
