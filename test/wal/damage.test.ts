@@ -3,6 +3,7 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
 import type { LogEngine, LogRecord, RecoveryReport } from '../../src/ts/wal/engine.js';
 import { crc32cBitwise } from './checksum.js';
 import {
@@ -12,10 +13,10 @@ import {
   entriesOf,
   entry,
   filesOf,
+  folderInMemory,
   open,
   putFiles,
   state,
-  temporaryFolder,
   text,
 } from './fixture.js';
 
@@ -45,21 +46,22 @@ function usedBytes(bytes: Buffer): number {
 
 /** A log as a kill leaves it, without the mark of a clean close: one append a batch. */
 async function killedLog(t: ExecutionContext, ...appends: LogRecord[][]): Promise<string> {
-  const folder = join(temporaryFolder(t), 'log');
+  const folder = join(folderInMemory(t), 'log');
   const log = await open(t, 'portable', folder);
   for (const records of appends) await append(log, ...records);
-  const killed = putFiles(join(temporaryFolder(t), 'killed'), filesOf(folder));
+  const killed = putFiles(join(folderInMemory(t), 'killed'), filesOf(folder));
   await log.close();
   return killed;
 }
 
 for (const engine of engines) {
   test(`${engine}: a torn tail is cut at every byte of the last append, and only there`, async (t) => {
+    t.timeout(120_000);
     const killed = await killedLog(t, [entry(1, 1, 'kept')], [entry(1, 2, 'torn'), state(1, 0, 'torn, too')]);
     const bytes = readFileSync(join(killed, FIRST));
     const end = usedBytes(bytes);
     const lastStart = HEADER_BYTES + 48;
-    const folder = join(temporaryFolder(t), 'log');
+    const folder = join(folderInMemory(t), 'log');
     for (let cut = lastStart; cut <= end; cut++) {
       putFiles(folder, filesOf(killed));
       const torn = Buffer.concat([bytes.subarray(0, cut), Buffer.alloc(bytes.length - cut)]);
@@ -139,7 +141,7 @@ for (const engine of engines) {
   });
 
   test(`${engine}: a sealed segment that is cut short is corruption, not a torn tail`, async (t) => {
-    const folder = join(temporaryFolder(t), 'log');
+    const folder = join(folderInMemory(t), 'log');
     const log = await open(t, engine, folder, { segment_bytes: 8192 });
     for (let instance = 1; instance <= 6; instance++) await append(log, entry(1, instance, 'x'.repeat(1500)));
     await log.close();
@@ -158,7 +160,7 @@ for (const engine of engines) {
   });
 
   test(`${engine}: exchanged segment files are noticed`, async (t) => {
-    const folder = join(temporaryFolder(t), 'log');
+    const folder = join(folderInMemory(t), 'log');
     const log = await open(t, engine, folder, { segment_bytes: 8192 });
     for (let instance = 1; instance <= 4; instance++) await append(log, entry(1, instance, 'x'.repeat(1500)));
     await log.close();
@@ -194,7 +196,8 @@ for (const engine of engines) {
 
 // A log that was closed cleanly: everything in it was durable, so no flipped bit may cost an entry in silence.
 test('each flipped bit is found by both engines alike, and never changes an answer', async (t) => {
-  const folder = join(temporaryFolder(t), 'log');
+  t.timeout(120_000);
+  const folder = join(folderInMemory(t), 'log');
   const log = await open(t, 'portable', folder, { segment_bytes: 8192 });
   await append(log, entry(1, 1, 'first'), state(1, 0, 'state'));
   await append(log, entry(1, 2, 'second'), entry(1, 3, 'third'), entry(2, 1, 'x'.repeat(3800)));
@@ -202,7 +205,7 @@ test('each flipped bit is found by both engines alike, and never changes an answ
   await log.close();
   const original = await inspect(t, 'portable', folder, contentsOf);
   const files = filesOf(folder);
-  const copy = join(temporaryFolder(t), 'log');
+  const copy = join(folderInMemory(t), 'log');
   for (const name of [FIRST, SECOND]) {
     const bytes = files.get(name) ?? Buffer.alloc(0);
     for (const at of interestingBytes(bytes)) {
@@ -226,6 +229,62 @@ test('each flipped bit is found by both engines alike, and never changes an answ
       t.true([...one.bodies.keys()].every((key) => original.bodies.has(key)));
     }
   }
+});
+
+/** Something that disks and people do to a file. */
+const surgery = fc.record({
+  name: fc.constantFrom(FIRST, SECOND),
+  // Mostly where the records are.
+  at: fc.oneof({ weight: 1, arbitrary: fc.nat(8191) }, { weight: 4, arbitrary: fc.integer({ min: 4096, max: 8191 }) }),
+  length: fc.oneof(fc.integer({ min: 1, max: 64 }), fc.integer({ min: 1, max: 4096 })),
+  kind: fc.constantFrom('zeros', 'noise', 'moved', 'cut', 'removed'),
+  seed: fc.nat(255),
+});
+
+type Surgery = typeof surgery extends fc.Arbitrary<infer T> ? T : never;
+
+function operate(files: Map<string, Buffer>, { name, at, length, kind, seed }: Surgery): void {
+  const bytes = Buffer.from(files.get(name) ?? []);
+  const end = Math.min(at + length, bytes.length);
+  if (kind === 'zeros') bytes.fill(0, Math.min(at, end), end);
+  if (kind === 'noise') for (let place = at; place < end; place++) flip(bytes, place, (place * 31 + seed) % 8);
+  const source = Math.min(4096 + 8 * seed, bytes.length);
+  if (kind === 'moved') bytes.copy(bytes, Math.min(at, end), source, source + length);
+  files.set(name, kind === 'cut' ? bytes.subarray(0, at) : bytes);
+  if (kind === 'removed') files.delete(name);
+}
+
+test('whatever is done to the files, both engines find the same, leave the same, and invent nothing', async (t) => {
+  t.timeout(120_000);
+  const folder = join(folderInMemory(t), 'log');
+  const log = await open(t, 'portable', folder, { segment_bytes: 8192 });
+  for (let instance = 1; instance <= 12; instance++) {
+    await append(log, entry(1, instance, `${instance},`.repeat(instance * 20)), state(1, 0, `${instance}`));
+  }
+  const files = filesOf(folder);
+  await log.close();
+  t.true(files.has(SECOND));
+  const property = fc.asyncProperty(fc.array(surgery, { minLength: 1, maxLength: 3 }), async (surgeries) => {
+    const damaged = new Map(files);
+    for (const each of surgeries) operate(damaged, each);
+    const found: unknown[] = [];
+    for (const engine of engines) {
+      const copy = putFiles(join(folderInMemory(t), 'log'), damaged);
+      const seen = await inspect(t, engine, copy, async (opened) => {
+        const contents = await contentsOf(opened);
+        await append(opened, entry(3, 1, 'goes on'));
+        return contents;
+      });
+      for (const [key, body] of seen.bodies) {
+        if (!key.startsWith('entry 1/') || body === 'LOG_CORRUPT') continue;
+        const instance = Number(key.slice(8));
+        t.is(body, `${instance},`.repeat(instance * 20));
+      }
+      found.push([seen, filesOf(copy)]);
+    }
+    t.deepEqual(found[0], found[found.length - 1]);
+  });
+  await t.notThrowsAsync(fc.assert(property, { numRuns: 200 }));
 });
 
 interface Contents {

@@ -1,5 +1,5 @@
 /** What the tests of the log share: engines, folders, records. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -18,8 +18,8 @@ export const engines: readonly EngineName[] = native.available ? ['portable', 'n
 export const identity = new Uint8Array(16).fill(0xa5);
 
 /** A folder for logs that goes with the test. */
-export function temporaryFolder(t: ExecutionContext): string {
-  const folder = mkdtempSync(join(tmpdir(), 'phxqueue-wal-'));
+export function temporaryFolder(t: ExecutionContext, parent = tmpdir()): string {
+  const folder = mkdtempSync(join(parent, 'phxqueue-wal-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
@@ -34,6 +34,11 @@ export async function open(
   const log = await openLog({ engine, folder, identity, segment_bytes: 64 * 1024, ...options });
   t.teardown(() => log.close());
   return log;
+}
+
+/** The same without a disk where that is possible: for tests of thousands of logs that do not depend on syncs. */
+export function folderInMemory(t: ExecutionContext): string {
+  return temporaryFolder(t, existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
 }
 
 export function entry(group: number, instance: number, body: string | Uint8Array): LogRecord {

@@ -28,6 +28,7 @@ async function appendUntilKilled(engine: EngineName, folder: string, first: numb
 
 for (const engine of engines) {
   test(`${engine}: what was reported durable survives kill -9`, async (t) => {
+    t.timeout(120_000);
     const folder = join(temporaryFolder(t), 'log');
     const reported = new Set<number>();
     let next = 1;

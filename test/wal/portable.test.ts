@@ -29,6 +29,7 @@ const kinds: readonly [Call, number][] = [
 ];
 for (const [call, count] of kinds) {
   test(`a failing ${call} poisons the log once and for all, and costs nothing that was reported durable`, async (t) => {
+    t.timeout(120_000);
     for (let after = 0; after < count; after++) {
       const folder = join(temporaryFolder(t), 'log');
       const files = new FailingFiles();

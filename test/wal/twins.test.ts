@@ -11,9 +11,9 @@ import {
   entriesOf,
   entry,
   filesOf,
+  folderInMemory,
   open,
   state,
-  temporaryFolder,
   text,
 } from './fixture.js';
 
@@ -130,12 +130,13 @@ class Twin {
 const both = engines.length === 2 ? test : test.skip;
 
 both('both engines leave the same bytes and give the same answers', async (t) => {
+  t.timeout(120_000);
   const openHere = (engine: EngineName, folder: string) => open(t, engine, folder, { segment_bytes: 8192 });
   const property = fc.asyncProperty(fc.array(operation, { maxLength: 60, size: 'max' }), async (operations) => {
     const model = new Model();
     const twins: Twin[] = [];
     for (const engine of engines) {
-      const folder = join(temporaryFolder(t), 'log');
+      const folder = join(folderInMemory(t), 'log');
       twins.push(new Twin(folder, await openHere(engine, folder), openHere));
     }
     const [one, two] = twins;

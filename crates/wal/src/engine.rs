@@ -206,7 +206,7 @@ impl Log {
         files.make_folder(folder).map_err(|error| LogError::io(&what, &error))?;
         let lock = FolderLock::take(folder)?;
         let started = Instant::now();
-        let (contents, mut recovery, tail) = recover(files.as_ref(), folder, identity)?;
+        let (contents, mut recovery, tail) = recover(files.as_ref(), &options)?;
         recovery.elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
         let (queue, chain) = (AppendQueue::new(*segment_bytes, &tail), Chain::new(*identity, &tail));
         let shared = Arc::new(Shared::new(options, files, queue, contents, &tail));

@@ -11,6 +11,10 @@ use napi_derive::napi;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// As in `native_binding.ts`.
+#[napi]
+pub const BINDING_VERSION: u32 = 1;
+
 #[napi(object)]
 pub struct NativeOptions {
     pub folder: String,

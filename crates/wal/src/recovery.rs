@@ -1,7 +1,7 @@
 //! How opening finds out from the segment files what the log holds.
 
 use crate::contents::Contents;
-use crate::engine::{CorruptRecord, Recovery};
+use crate::engine::{CorruptRecord, Options, Recovery};
 use crate::error::{LogError, Result};
 use crate::files::LogFiles;
 use crate::format::{
@@ -16,7 +16,8 @@ use std::path::Path;
 
 /// Reads all segments of the folder, oldest first, and cuts a torn tail. All that it returns is durable. Errors:
 /// Identity if a segment belongs to another identity, Corrupt if its format is unknown, Io.
-pub(crate) fn recover(files: &dyn LogFiles, folder: &Path, identity: &Identity) -> Result<(Contents, Recovery, Tail)> {
+pub(crate) fn recover(files: &dyn LogFiles, options: &Options) -> Result<(Contents, Recovery, Tail)> {
+    let Options { folder, identity, sync, .. } = options;
     let failed = |error: io::Error| LogError::io(&format!("cannot open the log in {}", folder.display()), &error);
     let ids = segments_of(files, folder).map_err(failed)?;
     let mut contents = Contents::default();
@@ -52,8 +53,10 @@ pub(crate) fn recover(files: &dyn LogFiles, folder: &Path, identity: &Identity) 
             segment.size_bytes = scan.end;
         }
         // The records may have been read from memory that never reached the disk; the caller will build on them.
-        file.sync().map_err(failed)?;
-        files.sync_folder(folder).map_err(failed)?;
+        if *sync {
+            file.sync().map_err(failed)?;
+            files.sync_folder(folder).map_err(failed)?;
+        }
         tail = if header_is_sound && !scan.sealed {
             Tail { segment: id, offset: scan.end, link: scan.link, unmarked: scan.unmarked }
         } else {

@@ -71,8 +71,13 @@ export interface NativeLog {
 export type NativeCommitted = (appends: number, failure?: string | null) => void;
 
 export interface NativeBinding {
+  /** Must be that of this file: an addon of other sources may lie in native/. */
+  readonly BINDING_VERSION: number;
   openLog(options: NativeOptions, committed: NativeCommitted): Promise<NativeLog>;
 }
+
+/** Rises with every change of these declarations, in crates/wal/src/node.rs too. */
+const BINDING_VERSION = 1;
 
 type Loaded = { readonly binding: NativeBinding } | { readonly reason: string };
 
@@ -96,7 +101,9 @@ function load(): Loaded {
 }
 
 function isBinding(addon: unknown): addon is NativeBinding {
-  return typeof addon === 'object' && addon !== null && 'openLog' in addon && typeof addon.openLog === 'function';
+  if (typeof addon !== 'object' || addon === null) return false;
+  if (!('BINDING_VERSION' in addon) || addon.BINDING_VERSION !== BINDING_VERSION) return false;
+  return 'openLog' in addon && typeof addon.openLog === 'function';
 }
 
 function reasonOf(error: unknown): string {

@@ -52,7 +52,7 @@ export async function openPortable(options: LogOptions, environment: PortableEnv
     await files.makeFolder(options.folder);
     lock = await files.lockFolder(options.folder);
     const started_ms = clock_ms();
-    const { contents, report, tail } = await recoverLog(files, options.folder, options.identity);
+    const { contents, report, tail } = await recoverLog(files, options);
     const queue = new AppendQueue(options.identity, segment_bytes, tail);
     const recovery = { ...report, elapsed_ms: clock_ms() - started_ms };
     const log = new PortableLog({ ...options, segment_bytes }, files, lock, contents, queue, recovery);
@@ -172,7 +172,7 @@ class PortableLog implements LogEngine {
   truncate(group: number, before: number): void {
     this.checkOpen();
     this.contents.truncate(group, before);
-    this.rewriteStates();
+    if (this.failure === null) this.rewriteStates();
     this.wake();
   }
 

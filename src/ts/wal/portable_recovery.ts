@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { assert } from '../errors.js';
 import type { LogTail } from './append_queue.js';
-import { type CorruptRecord, RecordKind, type RecoveryReport } from './engine.js';
+import { type CorruptRecord, type LogOptions, RecordKind, type RecoveryReport } from './engine.js';
 import { EntryIndex } from './entry_index.js';
 import type { LogFile, LogFiles } from './files.js';
 import {
@@ -133,10 +133,10 @@ export interface RecoveredLog {
  * @throws PhxError LOG_IDENTITY if a segment belongs to another identity, LOG_CORRUPT if its format is unknown, and
  *   whatever `files` throws
  */
-export async function recoverLog(files: LogFiles, folder: string, identity: Uint8Array): Promise<RecoveredLog> {
+export async function recoverLog(files: LogFiles, options: LogOptions): Promise<RecoveredLog> {
   const contents = new LogContents();
   try {
-    return await recoverInto(contents, files, folder, identity);
+    return await recoverInto(contents, files, options);
   } catch (error) {
     await contents.closeFiles();
     throw error;
@@ -146,8 +146,7 @@ export async function recoverLog(files: LogFiles, folder: string, identity: Uint
 async function recoverInto(
   contents: LogContents,
   files: LogFiles,
-  folder: string,
-  identity: Uint8Array,
+  { folder, identity, sync = true }: LogOptions,
 ): Promise<RecoveredLog> {
   const ids = await segmentsOf(files, folder);
   const corrupt: CorruptRecord[] = [];
@@ -181,8 +180,10 @@ async function recoverInto(
       segment.size_bytes = scan.end;
     }
     // The records may have been read from memory that never reached the disk; the caller will build on them.
-    await file.sync();
-    await files.syncFolder(folder);
+    if (sync) {
+      await file.sync();
+      await files.syncFolder(folder);
+    }
     const { end: offset, link, unmarked } = scan;
     tail = headerIsSound && !scan.sealed ? { segment: id, offset, link, unmarked } : nextSegment(identity, id);
   }
