@@ -41,6 +41,8 @@ class Cluster {
   readonly folder: string;
   readonly replicas: readonly Replica[];
   readonly running = new Map<number, Running>();
+  groups = 2;
+  core = DEFAULT_CORE_OPTIONS;
   readonly masterless: number[] = [];
   readonly warnings: string[] = [];
 
@@ -50,7 +52,7 @@ class Cluster {
   }
 
   identity(replica: number): Identity {
-    return { cluster: 'test/store/1', replica, groups: 2 };
+    return { cluster: 'test/store/1', replica, groups: this.groups };
   }
 
   async start(...replicas: number[]): Promise<void> {
@@ -68,8 +70,8 @@ class Cluster {
         listen_host: HOST,
         log,
         stateMachine: recorder,
-        core: DEFAULT_CORE_OPTIONS,
-        propose_timeout_ms: 5_000,
+        core: this.core,
+        propose_timeout_ms: 20_000,
         logger: { info: () => undefined, warn: (line) => this.warnings.push(line) },
         onNoMaster: () => this.masterless.push(replica),
         onFailure: (error) => {
@@ -206,6 +208,25 @@ test('one of three serves nothing and says so', async (t) => {
   await until(() => (three.masterless.includes(1) ? true : undefined));
   const error = await t.throwsAsync(node.propose(0, [Buffer.from('refused')]), { instanceOf: PhxError });
   t.true(['NO_MASTER', 'NOT_MASTER', 'PROPOSE_TIMEOUT'].includes(error.code), error.code);
+});
+
+test('one turn may bring more than a segment of the log holds', async (t) => {
+  const three = await cluster(t);
+  // Two replicas lead five groups, so one of them leads three: 72 MiB at once, a segment has 64.
+  three.groups = 5;
+  three.core = { ...DEFAULT_CORE_OPTIONS, window_max: 100 };
+  await three.start(1, 2);
+  const leaders = await until(() => {
+    const found = [0, 1, 2, 3, 4].map((group) =>
+      [1, 2].find((id) => three.at(id).node.mastership(group).role === 'master'),
+    );
+    return found.every((id) => id !== undefined) ? found : undefined;
+  });
+  const megabyte = Buffer.alloc(1024 * 1024, 'x');
+  const proposals = leaders.flatMap((id, group) =>
+    Array.from({ length: 24 }, () => three.at(id ?? 0).node.propose(group, [megabyte])),
+  );
+  t.is((await Promise.all(proposals)).length, 120);
 });
 
 test('a proposal that waits when the node closes is rejected', async (t) => {

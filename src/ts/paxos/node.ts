@@ -21,6 +21,10 @@ const TICK_MS = 20;
 const VALUE_CACHE_BYTES_MAX = 32 * 1024 * 1024;
 /** Bytes of values in one answer to a peer that catches up. */
 const LEARN_BYTES_MAX = 1024 * 1024;
+/** Bytes of one append to the log: several of one turn where there is more to write. */
+const APPEND_BYTES_MAX = 8 * 1024 * 1024;
+/** Bytes that the log has to write at a time; what comes on top waits here until it is done with some. */
+const APPENDING_BYTES_MAX = 64 * 1024 * 1024;
 /** Without a master for this long the node says so, and again at this interval. */
 const NO_MASTER_AFTER_MS = 1_500;
 const NO_MASTER_REPEAT_MS = 5_000;
@@ -76,8 +80,10 @@ export class PaxosNode implements ReplicatedLog {
   readonly #serving = new Set<string>();
   readonly #timer: NodeJS.Timeout;
   #transport: Transport | null = null;
+  /** What the log gets next, and which appends of which groups are durable when it has got all of it. */
   #records: LogRecord[] = [];
   #appended = new Map<number, number>();
+  #appending_bytes = 0;
   #scheduled = false;
   #proposals = 0;
   #wall_offset_ms: number;
@@ -216,19 +222,38 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #append(): void {
-    if (this.#records.length === 0) return;
-    const records = this.#records;
-    const appended = this.#appended;
-    this.#records = [];
-    this.#appended = new Map();
-    this.#options.log.append(records, (error) => {
-      if (this.#closed) return;
-      if (error !== null) {
-        this.#options.onFailure(error);
-        return;
-      }
-      for (const [group, append] of appended) this.#step(group, { type: 'durable', append });
-    });
+    while (this.#records.length > 0 && this.#appending_bytes < APPENDING_BYTES_MAX) {
+      const { records, bytes } = this.#takeRecords();
+      // Appends finish in order: what the cores wait for is done with the last of them.
+      const appended = this.#records.length === 0 ? this.#appended : new Map<number, number>();
+      if (this.#records.length === 0) this.#appended = new Map();
+      this.#appending_bytes += bytes;
+      this.#options.log.append(records, (error) => {
+        this.#appending_bytes -= bytes;
+        if (this.#closed) return;
+        if (error !== null) {
+          this.#options.onFailure(error);
+          return;
+        }
+        for (const [group, append] of appended) this.#step(group, { type: 'durable', append });
+        this.#append();
+      });
+    }
+  }
+
+  /** The next records for one append, at least one. */
+  #takeRecords(): { records: LogRecord[]; bytes: number } {
+    let bytes = 0;
+    let count = 0;
+    for (const { body } of this.#records) {
+      if (count > 0 && bytes >= APPEND_BYTES_MAX) break;
+      for (const part of body) bytes += part.length;
+      count += 1;
+    }
+    const all = count === this.#records.length;
+    const records = all ? this.#records : this.#records.slice(0, count);
+    this.#records = all ? [] : this.#records.slice(count);
+    return { records, bytes };
   }
 
   #perform(group: number, effect: Effect): void {

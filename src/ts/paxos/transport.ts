@@ -20,6 +20,8 @@ const DIAL_BACKOFF_MAX_MS = 1_000;
 const HANDSHAKE_TIMEOUT_MS = 3_000;
 /** Bytes that may wait in one connection before messages for it are dropped. */
 const SEND_QUEUE_BYTES_MAX = 64 * 1024 * 1024;
+/** Messages that wait for the end of a turn leave earlier once they have this size, so that frames stay small. */
+const FRAME_BYTES_TARGET = 4 * 1024 * 1024;
 /** Connections that strangers may hold open at once before they have introduced themselves. */
 const UNKNOWN_CONNECTIONS_MAX = 64;
 
@@ -195,6 +197,7 @@ class Outgoing {
   readonly #logger: TransportLogger;
   #socket: Socket | null = null;
   #parts: Uint8Array[] = [];
+  #bytes = 0;
   #messages = 0;
   #backoff_ms = DIAL_BACKOFF_MIN_MS;
   #redial: NodeJS.Timeout | null = null;
@@ -243,14 +246,19 @@ class Outgoing {
       this.dropped_messages += 1;
       return;
     }
-    this.#parts.push(...parts);
+    for (const part of parts) {
+      this.#parts.push(part);
+      this.#bytes += part.length;
+    }
     this.#messages += 1;
+    if (this.#bytes >= FRAME_BYTES_TARGET) this.flush();
   }
 
   flush(): void {
     if (this.#messages === 0) return;
     const parts = this.#parts;
     this.#parts = [];
+    this.#bytes = 0;
     const messages = this.#messages;
     this.#messages = 0;
     const socket = this.#socket;
