@@ -150,7 +150,10 @@ export class FakeStore {
     const refusal = this.#refusal(replica);
     if (refusal !== null) return refusal;
     this.gets.push(request);
-    if (this.get_result !== RetCode.OK) return answer(this.get_result, encode('GetResponse', { redirect_addr: {} }));
+    if (this.get_result !== RetCode.OK) {
+      this.#changed();
+      return answer(this.get_result, encode('GetResponse', { redirect_addr: {} }));
+    }
     const cursors = this.#acknowledge(request);
     const mask = 1n << BigInt(request.consumer_group_id - 1);
     const items = this.items(request.queue_id)

@@ -40,7 +40,7 @@ export interface HandlerContext {
 }
 
 /** Handles one item. Items with the same `uin` come one after the other, others at the same time. */
-export type Handler = (item: ConsumedItem, context: HandlerContext) => HandlerResult | Promise<HandlerResult>;
+export type Handler = (item: ConsumedItem, context: HandlerContext) => Promise<HandlerResult>;
 
 /** Handlers by handle_id. */
 export type Handlers = Readonly<Record<number, Handler>>;

@@ -1,7 +1,7 @@
 import type { ConsumedItem, HandlerContext, HandlerResult } from '../handler.js';
 
 /** Prints every item, on standard output and into the log. */
-export default function echo(item: ConsumedItem, context: HandlerContext): HandlerResult {
+export default async function echo(item: ConsumedItem, context: HandlerContext): Promise<HandlerResult> {
   const { consumer_group_id, store_id, queue_id } = context;
   const text = Buffer.from(item.buffer).toString('utf8');
   const line =

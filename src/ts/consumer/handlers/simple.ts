@@ -1,6 +1,6 @@
 import type { HandlerResult } from '../handler.js';
 
 /** Takes every item. For load tests. */
-export default function simple(): HandlerResult {
+export default async function simple(): Promise<HandlerResult> {
   return 'OK';
 }
