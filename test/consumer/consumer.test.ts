@@ -4,9 +4,9 @@ import test, { type ExecutionContext } from 'ava';
 import { Consumer, type ConsumerOptions } from '../../src/ts/consumer/consumer.js';
 import type { ConsumedItem, Handler } from '../../src/ts/consumer/handler.js';
 import { PhxError } from '../../src/ts/errors.js';
-import type { QItem } from '../../src/ts/protocol/messages.js';
 import { CONSUMER_PORT, type Deployment, type DeploymentOptions, deploy, quickQueue } from '../support/deployment.js';
 import { CURSOR_NONE } from '../support/fake_store.js';
+import { queueItem } from '../support/items.js';
 
 interface Fixture extends Deployment {
   readonly consumer: Consumer;
@@ -16,21 +16,6 @@ interface Fixture extends Deployment {
 
 function textOf({ buffer }: Pick<ConsumedItem, 'buffer'>): string {
   return Buffer.from(buffer).toString();
-}
-
-function queueItem(text: string, uin = 0n, more: Partial<QItem> = {}): QItem {
-  const now_s = BigInt(Math.floor(Date.now() / 1000));
-  const same = { consumer_group_ids: CURSOR_NONE, pub_id: 1, atime: now_s, atime_ms: 0 };
-  return {
-    ...same,
-    buffer: Buffer.from(text),
-    buffer_type: 0,
-    count: 0,
-    sys_cookies: undefined,
-    cursor_id: CURSOR_NONE,
-    meta: { ...same, topic_id: 1000, handle_id: 1, uin, hash: 0n, client_id: '', user_cookies: undefined },
-    ...more,
-  };
 }
 
 async function prepare(

@@ -74,11 +74,17 @@ function stop(grace_ms: number): void {
   void stopped.then(() => tell({ kind: 'tally', report: tally.take() }, () => process.exit(0)));
 }
 
+/** The parent logs the reason, and starts another worker. */
+function fail(error: unknown): void {
+  const reason =
+    error instanceof PhxError ? error.message : error instanceof Error ? String(error.stack) : String(error);
+  tell({ kind: 'failed', reason }, () => process.exit(1));
+}
+
 process.on('message', (message) => {
   if (!isToWorker(message)) return;
   if (message.kind === 'stop') stop(message.grace_ms);
-  // An error ends the process, which says why; the parent starts another one.
-  else void start(message.settings, message.queues);
+  else start(message.settings, message.queues).catch(fail);
 });
 // Without the parent nobody knows who serves these queues next; what is not acknowledged is delivered again.
 process.on('disconnect', () => process.exit(1));

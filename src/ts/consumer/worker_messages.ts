@@ -22,7 +22,8 @@ export type ToWorker =
 export type FromWorker =
   | { readonly kind: 'ready' }
   | { readonly kind: 'log'; readonly level: LogLevel; readonly line: string }
-  | { readonly kind: 'tally'; readonly report: TallyReport };
+  | { readonly kind: 'tally'; readonly report: TallyReport }
+  | { readonly kind: 'failed'; readonly reason: string };
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -86,6 +87,8 @@ export function isFromWorker(value: unknown): value is FromWorker {
       return true;
     case 'log':
       return LOG_LEVELS.includes(value['level']) && typeof value['line'] === 'string';
+    case 'failed':
+      return typeof value['reason'] === 'string';
     case 'tally':
       return isTallyReport(value['report']);
     default:

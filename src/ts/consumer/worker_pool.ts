@@ -95,9 +95,13 @@ class Worker {
     switch (message.kind) {
       case 'ready':
         this.#ready = this.#child === child;
+        this.#options.log('info', `worker ${this.#index}, process ${child.pid}, serves ${this.#queues.length} queues`);
         break;
       case 'log':
         this.#options.log(message.level, message.line);
+        break;
+      case 'failed':
+        this.#options.log('error', `worker ${this.#index} cannot start: ${message.reason}`);
         break;
       case 'tally':
         this.#options.onTally(message.report);
