@@ -16,7 +16,9 @@ async function start(
   deployment: DeploymentOptions = {},
 ): Promise<Fixture> {
   const deployed = await deploy(t, deployment);
-  const producer = new Producer({ global_config_path: deployed.global_config_path, ...options });
+  const { global_config_path } = deployed;
+  // A busy machine may need some time to connect even to itself.
+  const producer = new Producer({ global_config_path, connect_timeout_ms: 5_000, ...options });
   t.teardown(() => producer.close());
   return { ...deployed, producer };
 }
@@ -110,7 +112,7 @@ test('without a wait, no master is an error at once', async (t) => {
 });
 
 test('an Add without an answer may have been taken: it is reported, and sent nowhere else', async (t) => {
-  const { producer, store } = await start(t, { socket_timeout_ms: 100 });
+  const { producer, store } = await start(t, { socket_timeout_ms: 1_000 });
   store.addFate = () => 'taken in silence';
   const error = await failure(t, producer.enqueue(item('a')));
   t.like(error, { code: 'RPC_TIMEOUT', ret: -202, outcome_unknown: true, retryable: true });
@@ -158,7 +160,7 @@ test('who asks for it has items of unknown fate sent again, and gets them twice'
 });
 
 test('what may have been taken once stays unknown, whatever the last try says', async (t) => {
-  const { producer, store } = await start(t, { retry_unknown: true, failover_wait_ms: 200 });
+  const { producer, store } = await start(t, { retry_unknown: true });
   let first = true;
   store.addFate = () => {
     const fate = { result: first ? -10318 : -10319 };
