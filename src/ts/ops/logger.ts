@@ -54,7 +54,8 @@ export async function openLogger(options: LogOptions): Promise<OpenLog> {
   } catch (cause) {
     throw unwritable(path, cause);
   }
-  const file = createStream((_time: number | Date | null, index?: number) => (index ? `${name}.${index}` : name), {
+  // With `rotate` the argument is the number of the file, none for the newest.
+  const file = createStream((index: number | Date | null) => (index ? `${name}.${index}` : name), {
     path: dir,
     size: `${Math.ceil(options.file_bytes_max / 1024)}K`,
     rotate: options.files_max,
