@@ -16,6 +16,8 @@ const MUST_BE_REACHED = [
   'an election is won',
   'refused: NOT_MASTER',
   'refused: PROPOSE_TIMEOUT',
+  'restart with values not known to be chosen',
+  'the machine of a master sleeps',
 ];
 
 function simulate(seed: number): SimulationResult {

@@ -46,6 +46,7 @@ interface Faults {
   readonly crash_mean_ms: number;
   readonly partition_mean_ms: number;
   readonly pause_mean_ms: number;
+  readonly sleep_mean_ms: number;
   readonly propose_mean_ms: number;
   readonly lease_ms: number;
 }
@@ -55,10 +56,12 @@ class Replica {
   readonly disk: SimDisk;
   /** The replica's clock: true time times `rate` plus `offset`. */
   readonly rate: number;
-  readonly offset_ms: number;
+  offset_ms: number;
   group: Group | null = null;
   incarnation = 0;
   paused_until_ms = 0;
+  /** Since when the machine sleeps: its monotonic clock stands still. */
+  asleep_since_ms: number | null = null;
   applied_through = 0;
   backlog: (() => void)[] = [];
 
@@ -97,6 +100,7 @@ export class Simulation {
       crash_mean_ms: random.between(1_000, 20_000),
       partition_mean_ms: random.between(1_000, 20_000),
       pause_mean_ms: random.between(1_000, 20_000),
+      sleep_mean_ms: random.between(1_000, 20_000),
       propose_mean_ms: random.pick([2, 10, 40]),
       lease_ms: random.pick([400, 400, 1_000]),
     };
@@ -155,6 +159,7 @@ export class Simulation {
     replica.incarnation += 1;
     replica.backlog = [];
     replica.paused_until_ms = 0;
+    replica.asleep_since_ms = null;
     replica.disk.crash();
   }
 
@@ -165,7 +170,7 @@ export class Simulation {
   }
 
   #clock(replica: Replica): number {
-    return this.#timeline.now_ms * replica.rate + replica.offset_ms;
+    return (replica.asleep_since_ms ?? this.#timeline.now_ms) * replica.rate + replica.offset_ms;
   }
 
   /** Feeds a replica, or keeps the input until it runs again if it is paused. */
@@ -243,7 +248,10 @@ export class Simulation {
   }
 
   #checkMasters(): void {
-    const masters = this.#replicas.filter((replica) => replica.group?.isMaster(this.#clock(replica)) === true);
+    // Whoever sleeps serves nobody; what it believes when it wakes up is another matter.
+    const masters = this.#replicas.filter(
+      (replica) => replica.asleep_since_ms === null && replica.group?.isMaster(this.#clock(replica)) === true,
+    );
     this.#checker.masters(masters.map(({ id }) => id));
     for (const { id, group } of masters) if (group !== null) this.#checker.read(id, group.applied_through);
   }
@@ -271,10 +279,11 @@ export class Simulation {
   }
 
   #scheduleFaults(): void {
-    const { crash_mean_ms, partition_mean_ms, pause_mean_ms } = this.#faults;
+    const { crash_mean_ms, partition_mean_ms, pause_mean_ms, sleep_mean_ms } = this.#faults;
     this.#repeat(crash_mean_ms, () => this.#crashSome());
     this.#repeat(partition_mean_ms, () => this.#partition());
     this.#repeat(pause_mean_ms, () => this.#pause(this.#random.pick(this.#replicas)));
+    this.#repeat(sleep_mean_ms, () => this.#sleep(this.#random.pick(this.#replicas)));
   }
 
   #repeat(mean_ms: number, act: () => void): void {
@@ -316,8 +325,22 @@ export class Simulation {
     this.#timeline.after(length_ms, () => this.#resume(replica));
   }
 
+  /** The whole machine is suspended: unlike in a pause, the monotonic clock does not see it. */
+  #sleep(replica: Replica): void {
+    if (replica.group === null || replica.asleep_since_ms !== null) return;
+    if (replica.group.isMaster(this.#clock(replica))) this.#sometimes('the machine of a master sleeps');
+    replica.asleep_since_ms = this.#timeline.now_ms;
+    this.#pause(replica);
+  }
+
   #resume(replica: Replica): void {
-    if (this.#timeline.now_ms < replica.paused_until_ms) return;
+    const { now_ms } = this.#timeline;
+    if (now_ms < replica.paused_until_ms) return;
+    if (replica.asleep_since_ms !== null) {
+      replica.offset_ms -= (now_ms - replica.asleep_since_ms) * replica.rate;
+      replica.asleep_since_ms = null;
+      this.#step(replica, { type: 'clock_jump' });
+    }
     const backlog = replica.backlog;
     replica.backlog = [];
     for (const run of backlog) run();

@@ -2,7 +2,7 @@
 import { assert } from '../../errors.js';
 import { type Ballot, replicaOf } from './ballot.js';
 import { applyChosen, heedClaim } from './learner.js';
-import type { GroupState, LeaseRequest } from './state.js';
+import { type GroupState, type LeaseRequest, noteGrant } from './state.js';
 import type { AcceptedEntry, Message } from './types.js';
 
 /** True while a lease that this replica granted keeps it from voting for `candidate`. */
@@ -72,7 +72,11 @@ export function onAccept(state: GroupState, leader: number, message: Message & {
   heedClaim(state, leader, ballot, chosen_through);
 }
 
-/** Accepts a value; true if it is held durably already, so that the answer need not wait for the disk. */
+/**
+ * Accepts a value; true if the answer need not wait for the disk: it is held durably already, or the instance is known to
+ * be chosen. In that case the value stays what it is: a leader that proposes another one is outdated, and the majority
+ * that chose will not accept from it.
+ */
 export function accept(
   state: GroupState,
   leader: number,
@@ -83,11 +87,12 @@ export function accept(
   assert(ballot >= state.promised, 'no ballot below the promise is accepted');
   if (instance <= state.applied_through) return true;
   const held = state.entries.get(instance);
+  if (held?.chosen === true) return true;
   if (held !== undefined && held.ballot === ballot) return held.durable;
   // The next instance is always taken, or nothing would ever make room; a leader bounds itself by its window.
   const needed = instance === state.chosen_through + 1 || leader === state.config.self;
   if (!needed && state.entries_bytes + value.length > state.config.options.accepted_ahead_bytes_max) return false;
-  state.putEntry(instance, { ballot, value, durable: false, chosen: held?.chosen ?? false });
+  state.putEntry(instance, { ballot, value, durable: false, chosen: false });
   state.write(
     { type: 'entry', instance, ballot, chosen_through: state.chosen_through, value },
     { type: 'accepted', instance, ballot, leader },
@@ -135,7 +140,7 @@ export function grantLease(state: GroupState, request: LeaseRequest): void {
   if (leader !== state.config.self) {
     state.send(leader, { type: 'heartbeat_reply', ballot, sent_at_ms });
   } else if (state.role.type === 'leader' && state.role.ballot === ballot) {
-    state.role.granted.set(leader, sent_at_ms);
+    noteGrant(state.role, leader, sent_at_ms);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Elections: pre-vote, then phase 1 for all instances at once, then leadership. */
 import { acceptedAboveChosen, boundByLease, promise, stepDown } from './acceptor.js';
 import { type Ballot, nextBallot } from './ballot.js';
-import { becomeLeader } from './leader.js';
+import { becomeLeader, leaseUntil } from './leader.js';
 import type { GroupState } from './state.js';
 import type { AcceptedEntry } from './types.js';
 
@@ -89,8 +89,11 @@ export function onReject(state: GroupState, ballot: Ballot, promised: Ballot): v
   const { role } = state;
   if (role.type === 'candidate' && role.ballot === ballot) stepDown(state);
   if (role.type === 'leader' && role.ballot === ballot) {
-    // A stray candidate got a promise out of one acceptor. Whoever still holds the majority's lease may prepare again.
-    if (boundByLease(state, state.config.self)) stepDown(state);
+    // With the lease, or new in office: a stray candidate got a promise out of one acceptor, prepare again. But who had
+    // the lease and lost it was probably deposed, and must not disturb the next leader.
+    const until_ms = leaseUntil(state);
+    const lapsed = until_ms !== null && state.now_ms >= until_ms;
+    if (lapsed || boundByLease(state, state.config.self)) stepDown(state);
     else startPrepare(state);
   }
 }

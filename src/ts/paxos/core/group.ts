@@ -14,6 +14,7 @@ import {
   onHeartbeatReply,
   onPropose,
   tickLeader,
+  voidLease,
 } from './leader.js';
 import { fetchGap, onFetch, onLearn, onLearnedDurable } from './learner.js';
 import { type Completion, type GroupConfig, GroupState, type Restored } from './state.js';
@@ -54,7 +55,7 @@ export class Group {
         flushProposals(state);
         break;
       case 'clock_jump':
-        if (state.role.type === 'leader') state.role.granted.clear();
+        if (state.role.type === 'leader') voidLease(state, state.role);
         break;
     }
     return state.takeEffects();

@@ -1,10 +1,10 @@
 /** The leader: cuts waiting proposals into instances, has them accepted, keeps its lease. */
 import { assert } from '../../errors.js';
-import { accept, grantLease } from './acceptor.js';
+import { accept, grantLease, stepDown } from './acceptor.js';
 import type { Ballot } from './ballot.js';
 import { startPrepare } from './election.js';
 import { advanceChosen, fetchGap } from './learner.js';
-import type { GroupState, Leader, Role } from './state.js';
+import { type GroupState, type Leader, noteGrant, type Role } from './state.js';
 import type { AcceptedEntry, Proposal } from './types.js';
 import { batchValue, noopValue } from './value.js';
 
@@ -39,6 +39,8 @@ export function becomeLeader(state: GroupState, candidate: Role & { type: 'candi
     barrier: last,
     in_flight: new Map(),
     granted: new Map(),
+    since_ms: state.now_ms,
+    void_until_ms: Number.NEGATIVE_INFINITY,
     heartbeat_at_ms: state.now_ms,
     recovery_progress: { chosen_through: state.chosen_through, at_ms: state.now_ms },
   };
@@ -58,6 +60,12 @@ export function tickLeader(state: GroupState): void {
   const { role, now_ms } = state;
   const { options } = state.config;
   if (role.type !== 'leader') return;
+  const lease_until_ms = leaseUntil(state) ?? Number.NEGATIVE_INFINITY;
+  if (now_ms - Math.max(lease_until_ms, role.since_ms) > options.lease_ms) {
+    // No majority follows; whoever asks here should hear it instead of waiting for a timeout.
+    stepDown(state);
+    return;
+  }
   if (now_ms >= role.heartbeat_at_ms) heartbeat(state, role);
   fetchGap(state);
   for (const [instance, flight] of role.in_flight) {
@@ -71,7 +79,11 @@ export function tickLeader(state: GroupState): void {
 /** If the replica that holds chosen values below the barrier went away, another round of promises finds them elsewhere. */
 function watchRecovery(state: GroupState, leader: Leader): void {
   const progress = leader.recovery_progress;
-  if (state.chosen_through > progress.chosen_through || state.chosen_through >= state.claim.through) {
+  if (
+    state.chosen_through > progress.chosen_through ||
+    state.chosen_through >= state.claim.through ||
+    state.applied_through < state.chosen_through
+  ) {
     leader.recovery_progress = { chosen_through: state.chosen_through, at_ms: state.now_ms };
   } else if (state.now_ms - progress.at_ms > 2 * state.config.options.fetch_timeout_ms) {
     startPrepare(state);
@@ -92,7 +104,15 @@ function heartbeat(state: GroupState, leader: Leader): void {
 export function onHeartbeatReply(state: GroupState, from: number, ballot: Ballot, sent_at_ms: number): void {
   const { role } = state;
   if (role.type !== 'leader' || role.ballot !== ballot) return;
-  role.granted.set(from, Math.max(sent_at_ms, role.granted.get(from) ?? 0));
+  noteGrant(role, from, sent_at_ms);
+}
+
+/** The lease is void, and so are the answers to heartbeats that are under way: nobody knows how old they are. */
+export function voidLease(state: GroupState, leader: Leader): void {
+  leader.granted.clear();
+  leader.since_ms = state.now_ms;
+  leader.void_until_ms = state.now_ms;
+  leader.heartbeat_at_ms = state.now_ms;
 }
 
 /**
@@ -165,7 +185,9 @@ function proposeAt(state: GroupState, leader: Leader, instance: number, value: U
   const { ballot } = leader;
   const { chosen_through } = state;
   state.broadcast({ type: 'accept', ballot, instance, chosen_through, value });
-  accept(state, state.config.self, ballot, instance, value);
+  if (accept(state, state.config.self, ballot, instance, value)) {
+    onAccepted(state, state.config.self, ballot, [instance]);
+  }
 }
 
 function sendAccept(state: GroupState, leader: Leader, instance: number, except: ReadonlySet<number>): void {
@@ -206,6 +228,9 @@ export function expireProposals(state: GroupState): void {
     state.refuse(proposal, 'PROPOSE_TIMEOUT');
   }
   for (const pending of state.pending.values()) {
+    // Deadlines ascend: where the first has time left, all have.
+    const [first] = pending.proposals;
+    if (first === undefined || first.deadline_ms > now_ms) continue;
     for (const proposal of pending.proposals) {
       if (proposal.deadline_ms <= now_ms && !pending.expired.has(proposal.id)) {
         pending.expired.add(proposal.id);

@@ -8,9 +8,10 @@ import { originOf } from './value.js';
 /** Takes in that `from` says, as of `ballot`, that everything up to `through` is chosen. */
 export function heedClaim(state: GroupState, from: number, ballot: Ballot, through: number): void {
   const old = state.claim;
-  if (ballot < old.ballot || (ballot === old.ballot && through <= old.through)) return;
+  const newer = ballot > old.ballot || (ballot === old.ballot && through > old.through);
   // A new leader may lag behind the old one's word, which stays true: what was chosen stays chosen.
-  if (through >= state.chosen_through) state.claim = { from, ballot, through };
+  if (newer && through >= state.chosen_through) state.claim = { from, ballot, through };
+  // Even when nothing new was said: a value may come after the claim that covers it, on another connection.
   advanceChosen(state);
 }
 
@@ -54,7 +55,10 @@ export function applyChosen(state: GroupState): void {
   }
 }
 
-/** Asks for missing chosen values when a gap lasts, and again when an answer fails to come. */
+/**
+ * Asks for missing chosen values when a gap lasts, and again when an answer fails to come. Not before what is known to be
+ * chosen is applied: a peer that serves faster than this disk writes must not fill the memory.
+ */
 export function fetchGap(state: GroupState): void {
   const { options, self } = state.config;
   if (state.chosen_through >= state.claim.through || state.claim.from === self) {
@@ -62,6 +66,7 @@ export function fetchGap(state: GroupState): void {
     state.fetch_sent_at_ms = null;
     return;
   }
+  if (state.applied_through < state.chosen_through) return;
   state.gap_since_ms ??= state.now_ms;
   const waiting = state.fetch_sent_at_ms;
   if (waiting !== null && state.now_ms - waiting < options.fetch_timeout_ms) return;
@@ -95,6 +100,7 @@ export function onLearn(state: GroupState, from: number, entries: readonly Accep
       held.chosen = true;
       continue;
     }
+    assert(held?.chosen !== true, 'one value is chosen for an instance');
     state.putEntry(instance, { ballot, value, durable: false, chosen: true });
     state.write(
       { type: 'entry', instance, ballot, chosen_through: state.chosen_through, value },
@@ -104,8 +110,16 @@ export function onLearn(state: GroupState, from: number, entries: readonly Accep
   advanceChosen(state);
   if (state.fetch_sent_at_ms === null || from !== state.claim.from) return;
   state.fetch_sent_at_ms = null;
-  // Progress: go on at once. None: the peer cannot serve yet, the next tick decides.
-  if (state.chosen_through > before && state.chosen_through < state.claim.through) sendFetch(state);
+  // Progress: go on as soon as the disk allows. None: the peer cannot serve yet, a later tick asks again.
+  state.fetch_goes_on = state.chosen_through > before;
+  if (!state.fetch_goes_on) state.gap_since_ms = state.now_ms;
+  continueFetch(state);
+}
+
+function continueFetch(state: GroupState): void {
+  if (!state.fetch_goes_on || state.applied_through < state.chosen_through) return;
+  state.fetch_goes_on = false;
+  if (state.chosen_through < state.claim.through && state.claim.from !== state.config.self) sendFetch(state);
 }
 
 /** An own write of a learned value reached the disk. */
@@ -113,4 +127,5 @@ export function onLearnedDurable(state: GroupState, instance: number): void {
   const entry = state.entries.get(instance);
   if (entry !== undefined) entry.durable = true;
   applyChosen(state);
+  continueFetch(state);
 }

@@ -62,9 +62,19 @@ export interface Leader {
   readonly in_flight: Map<number, InFlight>;
   /** For each acceptor the time, on this clock, of the newest heartbeat for which it granted the lease. */
   readonly granted: Map<number, number>;
+  /** Since when it may expect to have a lease: since it leads, or since the clock jumped. */
+  since_ms: number;
+  /** Grants of heartbeats sent up to then are void: the clock jumped. */
+  void_until_ms: number;
   heartbeat_at_ms: number;
   /** When the values between the chosen prefix and the barrier last made progress; a standstill means: prepare again. */
   recovery_progress: { chosen_through: number; at_ms: number };
+}
+
+/** `from` granted the lease that the leader asked for at `sent_at_ms`. */
+export function noteGrant(leader: Leader, from: number, sent_at_ms: number): void {
+  if (sent_at_ms <= leader.void_until_ms) return;
+  leader.granted.set(from, Math.max(sent_at_ms, leader.granted.get(from) ?? 0));
 }
 
 /** Somebody's word that everything up to `through` is chosen; entries accepted at `ballot` or above are those values. */
@@ -109,6 +119,8 @@ export class GroupState {
   /** When the gap below the claim was first seen at the present chosen prefix, or null. */
   gap_since_ms: number | null = null;
   fetch_sent_at_ms: number | null = null;
+  /** The last answer brought something; the next portion is fetched once this one is applied. */
+  fetch_goes_on = false;
 
   /** No other replica gets this one's vote before `until_ms`. `to` 0: nobody, for a lease granted before a restart. */
   grant: { to: number; until_ms: number };
