@@ -1,4 +1,5 @@
 /** The program producer_benchmark_main: enqueues at a given rate and reports how that went. */
+import { setMaxListeners } from 'node:events';
 import { parseArgs } from 'node:util';
 import { PhxError } from '../errors.js';
 import { pause } from '../producer/backoff.js';
@@ -102,6 +103,8 @@ async function run(settings: Settings): Promise<void> {
   print('start run...');
 
   const end = new AbortController();
+  // Every routine that rests listens.
+  setMaxListeners(0, end.signal);
   const stop = (): void => end.abort();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
   const end_timer = Number.isFinite(settings.run_ms) ? setTimeout(stop, settings.run_ms) : undefined;
@@ -139,9 +142,9 @@ async function runRoutine(
     const sleep_ms = -Math.log(1 - Math.random()) * gap_ms - usetime_ms;
     const slept_from_ms = performance.now();
     await pause(sleep_ms, signal);
-    if (signal.aborted) return;
     const began_ms = performance.now();
-    if (sleep_ms > 0) report.recordSleep(began_ms - slept_from_ms);
+    report.recordSleep(began_ms - slept_from_ms);
+    if (signal.aborted) return;
     const ret = await enqueue(producer, buffer);
     usetime_ms = performance.now() - began_ms;
     report.record(ret, usetime_ms);

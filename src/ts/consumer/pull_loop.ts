@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { TopicConfig } from '../config/topic.js';
 import { pause } from '../producer/backoff.js';
 import type { GetOutcome } from '../producer/store_client.js';
@@ -62,6 +63,8 @@ export class PullLoop {
   constructor(queue: AssignedQueue, ports: PullLoopPorts) {
     this.queue = queue;
     this.#ports = ports;
+    // Every handler that runs may listen.
+    setMaxListeners(0, this.#give_up.signal);
     this.#now_ms = ports.now_ms ?? Date.now;
     this.#random = ports.random ?? Math.random;
   }

@@ -11,7 +11,7 @@ export const WORKER_RESTART: BackoffLimits = { first_ms: 100, longest_ms: 5_000 
 const WORKER_SETTLED_MS = 10_000;
 
 /** How long beyond its grace a worker may take to leave before it is killed. */
-const WORKER_EXIT_MS = 1_000;
+const WORKER_EXIT_MS = 3_000;
 
 /** What a pool of workers is told. */
 export interface WorkerPoolOptions {
