@@ -95,7 +95,7 @@ test('nothing is acknowledged while a handler runs, and a stop waits for it', as
   t.is(store.acknowledged(0), 1);
 });
 
-test('a handler that does not end within the grace is left behind, with the items from it on unacknowledged', async (t) => {
+test('a handler that does not end within the grace is left behind, its item unacknowledged', async (t) => {
   const signals: AbortSignal[] = [];
   const { consumer, store } = await prepare(
     t,

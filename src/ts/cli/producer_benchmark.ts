@@ -9,7 +9,7 @@ import { RetCode } from '../protocol/ret_code.js';
 import { GLOBAL_CONFIG_PATH } from './defaults.js';
 import { LatencyReport } from './latency_report.js';
 
-const USAGE = `producer_benchmark_main: enqueues items at a given rate; every 10 s it prints how many, and how long they took
+const USAGE = `producer_benchmark_main: enqueues items at a given rate; prints every 10 s how that went
 
 usage: producer_benchmark_main QPS NTHREAD NROUTINE BUF_SIZE [NDAEMON_BATCH_THREAD] [-f FILE] [--seconds N]
 

@@ -1,6 +1,6 @@
 /**
- * The cursor up to which a fetch may be acknowledged when only some of its items are finished: the highest one such that
- * each item at or below it is finished, or null if there is none. Items of one cursor (servers exist that give one
+ * The cursor up to which a fetch may be acknowledged when only some of its items are finished: the highest one such
+ * that each item at or below it is finished, or null if there is none. Items of one cursor (servers exist that give one
  * cursor to a whole batch) are acknowledged together or not at all.
  */
 export function acknowledgeableCursor(

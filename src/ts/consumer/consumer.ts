@@ -22,7 +22,10 @@ export interface ConsumerOptions {
   readonly port: number;
   /** Handlers by handle_id, as functions: they run in this process. */
   readonly handlers?: Handlers;
-  /** Paths or file URLs of handler modules by handle_id; each exports its handler as the default. Run in `nproc` workers. */
+  /**
+   * Paths or file URLs of handler modules by handle_id; each exports its handler as the default. Run in `nproc`
+   * workers.
+   */
   readonly handler_modules?: Readonly<Record<number, string | URL>>;
   /** How many worker processes. Default 1. */
   readonly nproc?: number;
@@ -43,8 +46,8 @@ type Runner =
   | { readonly kind: 'workers'; readonly pool: WorkerPool };
 
 /**
- * Takes items out of the queues that are assigned to it, and hands them to handlers: at least once each, those of one key
- * in order. An item is acknowledged after its handler has ended, and after a failed one is in its retry queue.
+ * Takes items out of the queues that are assigned to it, and hands them to handlers: at least once each, those of one
+ * key in order. An item is acknowledged after its handler has ended, and after a failed one is in its retry queue.
  */
 export class Consumer {
   /** The queues that this consumer serves. */
@@ -127,8 +130,8 @@ export class Consumer {
   }
 
   /**
-   * Fetches no more, lets running handlers finish for `grace_ms` milliseconds at most, and acknowledges what is finished.
-   * What is not comes again, to whoever serves the queue next.
+   * Fetches no more, lets running handlers finish for `grace_ms` milliseconds at most, and acknowledges what is
+   * finished. What is not comes again, to whoever serves the queue next.
    */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();

@@ -33,8 +33,8 @@ function toLine(letter: DeadLetter): string {
 }
 
 /**
- * The file that keeps items whose retry chain is exhausted, on the consumer's own disk: one line of JSON per item, synced
- * before the item is acknowledged. Several processes may append to the same file.
+ * The file that keeps items whose retry chain is exhausted, on the consumer's own disk: one line of JSON per item,
+ * synced before the item is acknowledged. Several processes may append to the same file.
  */
 export class DeadLetterFile {
   readonly path: string;

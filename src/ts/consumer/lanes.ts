@@ -15,7 +15,9 @@ interface Waiting {
  */
 export class Lanes {
   readonly #concurrent_max: number;
-  /** Tasks that wait behind the one that runs, or waits to run, in their lane. An entry exists while the lane is busy. */
+  /**
+   * Tasks that wait behind the one that runs, or waits to run, in their lane. An entry exists while the lane is busy.
+   */
   readonly #behind = new Map<string, Waiting[]>();
   /** Heads of lanes and keyless tasks that wait for a free place, oldest first. */
   #ready: Waiting[] = [];

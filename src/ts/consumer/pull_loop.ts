@@ -43,8 +43,8 @@ export interface PullLoopPorts {
 }
 
 /**
- * Serves one queue for one group: fetches, hands the items to the lanes, and acknowledges a fetch by the next Get, after
- * every item of it is done with. A loop that dies acknowledges nothing, so its successor gets the fetch again.
+ * Serves one queue for one group: fetches, hands the items to the lanes, and acknowledges a fetch by the next Get,
+ * after every item of it is done with. A loop that dies acknowledges nothing, so its successor gets the fetch again.
  */
 export class PullLoop {
   readonly queue: AssignedQueue;
@@ -211,7 +211,9 @@ export class PullLoop {
   }
 }
 
-/** Resolves when `work` has, or when `signal` fires. Leaves nothing behind on the signal, which outlives many fetches. */
+/**
+ * Resolves when `work` has, or when `signal` fires. Leaves nothing behind on the signal, which outlives many fetches.
+ */
 function settledOrAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve, reject) => {

@@ -13,7 +13,9 @@ import { PullLoop } from './pull_loop.js';
 import { Retry } from './retry.js';
 import type { Tally } from './tally.js';
 
-/** How long failed items wait for a queue to have a master again before the hand-over is tried anew, in milliseconds. */
+/**
+ * How long failed items wait for a queue to have a master again before the hand-over is tried anew, in milliseconds.
+ */
 const FAILOVER_WAIT_MS = 5_000;
 
 export interface QueueServerOptions {

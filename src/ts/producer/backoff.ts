@@ -33,8 +33,8 @@ export class Backoff {
 }
 
 /**
- * Waits `wait_ms` milliseconds, or until `signal` fires if that is sooner. Never rejects: the caller looks at its signal
- * afterwards. A wait of 0 resolves at once.
+ * Waits `wait_ms` milliseconds, or until `signal` fires if that is sooner. Never rejects: the caller looks at its
+ * signal afterwards. A wait of 0 resolves at once.
  */
 export function pause(wait_ms: number, signal?: AbortSignal): Promise<void> {
   if (wait_ms <= 0 || signal?.aborted === true) return Promise.resolve();

@@ -60,8 +60,8 @@ const PENDING_BYTES_MAX = 256 * 1024 * 1024;
 /**
  * Puts items into queues. When `enqueue` resolves, the item is on the disks of a majority of the replicas.
  *
- * Items of one `uin` that are enqueued one after the other, each after the one before it was acknowledged, are delivered
- * in that order; so are those of one `enqueueAll`. Between calls that run at the same time there is no order.
+ * Items of one `uin` that are enqueued one after the other, each after the one before it was acknowledged, are
+ * delivered in that order; so are those of one `enqueueAll`. Between calls that run at the same time there is no order.
  */
 export class Producer {
   readonly #config: GlobalConfig;

@@ -24,8 +24,8 @@ export interface Choice {
 }
 
 /**
- * Chooses queue and store of the items of one topic, by the same rules as all clients of PhxQueue: items of one pub, count
- * and key get the same queue of the same store as long as the configuration stays as it is.
+ * Chooses queue and store of the items of one topic, by the same rules as all clients of PhxQueue: items of one pub,
+ * count and key get the same queue of the same store as long as the configuration stays as it is.
  */
 export class Selector {
   readonly #files: TopicFiles;

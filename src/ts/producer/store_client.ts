@@ -33,8 +33,8 @@ export class StoreClient {
   }
 
   /**
-   * Adds encoded QItems to a queue, and resolves to the cursor of the first. Never goes to a second replica when a first
-   * one may have taken the items. Throws EnqueueError.
+   * Adds encoded QItems to a queue, and resolves to the cursor of the first. Never goes to a second replica when a
+   * first one may have taken the items. Throws EnqueueError.
    */
   async add(route: Route, items: readonly Uint8Array[], signal?: AbortSignal): Promise<bigint> {
     let result: number;
