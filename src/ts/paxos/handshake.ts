@@ -10,6 +10,12 @@ const HELLO_BYTES_MAX = 4096;
 /** The answer to a caller that is let in: one byte. */
 export const WELCOME = Buffer.from([1]);
 
+/** The answer to an empty frame: one byte. */
+export const ALIVE = Buffer.from([2]);
+
+/** Longest answer to an introduction. */
+export const ANSWER_BYTES_MAX = 4096;
+
 export interface Hello {
   readonly cluster: string;
   readonly from: number;

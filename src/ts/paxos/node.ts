@@ -5,12 +5,13 @@
  */
 import { performance } from 'node:perf_hooks';
 import { assert, type ErrorCode, PhxError } from '../errors.js';
-import type { LogEngine, LogRecord } from '../wal/engine.js';
+import type { LogEngine } from '../wal/engine.js';
 import type { GroupMessage } from './codec.js';
 import { Group } from './core/group.js';
 import type { CoreOptions, Effect, Input, Refusal } from './core/types.js';
 import { commandsOf } from './core/value.js';
 import type { Identity } from './identity.js';
+import { LogWriter } from './log_writer.js';
 import { entryOf, recordOf, restoreGroup } from './records.js';
 import type { Applied, Command, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
 import { Transport, type TransportLogger, type TransportStats } from './transport.js';
@@ -21,10 +22,6 @@ const TICK_MS = 20;
 const VALUE_CACHE_BYTES_MAX = 32 * 1024 * 1024;
 /** Bytes of values in one answer to a peer that catches up. */
 const LEARN_BYTES_MAX = 1024 * 1024;
-/** Bytes of one append to the log: several of one turn where there is more to write. */
-const APPEND_BYTES_MAX = 8 * 1024 * 1024;
-/** Bytes that the log has to write at a time; what comes on top waits here until it is done with some. */
-const APPENDING_BYTES_MAX = 64 * 1024 * 1024;
 /** Without a master for this long the node says so, and again at this interval. */
 const NO_MASTER_AFTER_MS = 1_500;
 const NO_MASTER_REPEAT_MS = 5_000;
@@ -79,15 +76,12 @@ export class PaxosNode implements ReplicatedLog {
   readonly #dirty = new Set<number>();
   readonly #serving = new Set<string>();
   readonly #timer: NodeJS.Timeout;
+  readonly #writer: LogWriter;
   #transport: Transport | null = null;
-  /** What the log gets next, and which appends of which groups are durable when it has got all of it. */
-  #records: LogRecord[] = [];
-  #appended = new Map<number, number>();
-  #appending_bytes = 0;
   #scheduled = false;
   #proposals = 0;
   #wall_offset_ms: number;
-  #closed = false;
+  #closing: Promise<void> | null = null;
   readonly #masterless_since_ms: (number | null)[];
   #no_master_said_at_ms = Number.NEGATIVE_INFINITY;
 
@@ -100,6 +94,11 @@ export class PaxosNode implements ReplicatedLog {
     this.groups = groups.length;
     this.#masterless_since_ms = groups.map(() => null);
     this.#wall_offset_ms = clock.wall_ms() - clock.monotonic_ms();
+    this.#writer = new LogWriter(
+      options.log,
+      (group, append) => this.#step(group, { type: 'durable', append }),
+      options.onFailure,
+    );
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -179,13 +178,21 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   /** Leaves the protocol: waiting proposals reject with CLOSED. The log stays open, it belongs to the caller. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     clearInterval(this.#timer);
+    this.#writer.close();
     await this.#transport?.close();
     for (const waiter of this.#waiters.values()) waiter.reject(new PhxError('CLOSED', 'this node is closed'));
     this.#waiters.clear();
+  }
+
+  get #closed(): boolean {
+    return this.#closing !== null;
   }
 
   #group(group: number): Group {
@@ -218,42 +225,7 @@ export class PaxosNode implements ReplicatedLog {
     this.#dirty.clear();
     // Values travel to the peers while they are written here.
     this.#transport?.flush();
-    this.#append();
-  }
-
-  #append(): void {
-    while (this.#records.length > 0 && this.#appending_bytes < APPENDING_BYTES_MAX) {
-      const { records, bytes } = this.#takeRecords();
-      // Appends finish in order: what the cores wait for is done with the last of them.
-      const appended = this.#records.length === 0 ? this.#appended : new Map<number, number>();
-      if (this.#records.length === 0) this.#appended = new Map();
-      this.#appending_bytes += bytes;
-      this.#options.log.append(records, (error) => {
-        this.#appending_bytes -= bytes;
-        if (this.#closed) return;
-        if (error !== null) {
-          this.#options.onFailure(error);
-          return;
-        }
-        for (const [group, append] of appended) this.#step(group, { type: 'durable', append });
-        this.#append();
-      });
-    }
-  }
-
-  /** The next records for one append, at least one. */
-  #takeRecords(): { records: LogRecord[]; bytes: number } {
-    let bytes = 0;
-    let count = 0;
-    for (const { body } of this.#records) {
-      if (count > 0 && bytes >= APPEND_BYTES_MAX) break;
-      for (const part of body) bytes += part.length;
-      count += 1;
-    }
-    const all = count === this.#records.length;
-    const records = all ? this.#records : this.#records.slice(0, count);
-    this.#records = all ? [] : this.#records.slice(count);
-    return { records, bytes };
+    this.#writer.flush();
   }
 
   #perform(group: number, effect: Effect): void {
@@ -262,8 +234,11 @@ export class PaxosNode implements ReplicatedLog {
         this.#transport?.send(effect.to, group, effect.message);
         break;
       case 'append':
-        for (const write of effect.writes) this.#records.push(recordOf(group, write));
-        this.#appended.set(group, effect.append);
+        this.#writer.add(
+          group,
+          effect.append,
+          effect.writes.map((write) => recordOf(group, write)),
+        );
         break;
       case 'apply':
         this.#apply(group, effect);
@@ -332,7 +307,7 @@ export class PaxosNode implements ReplicatedLog {
     });
     if (masterless.length === 0 || now_ms - this.#no_master_said_at_ms < NO_MASTER_REPEAT_MS) return;
     this.#no_master_said_at_ms = now_ms;
-    this.#options.onNoMaster?.(masterless, this.transportStats().connected_peers);
+    this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0);
   }
 
   async #readValue(group: number, instance: number): Promise<Uint8Array> {

@@ -1,3 +1,6 @@
+/** What a value takes besides its bytes: buffers, views and entries of maps, as measured. */
+export const VALUE_OVERHEAD_BYTES = 400;
+
 /** The newest applied values of all groups, so that consumers near the tail cost no disk reads. Oldest out first. */
 export class ValueCache {
   readonly #bytes_max: number;
@@ -21,8 +24,9 @@ export class ValueCache {
       this.#groups.set(group, values);
     }
     values.set(instance, value);
-    this.#order.push({ group, instance, bytes: value.length });
-    this.#bytes += value.length;
+    const bytes = value.length + VALUE_OVERHEAD_BYTES;
+    this.#order.push({ group, instance, bytes });
+    this.#bytes += bytes;
     while (this.#bytes > this.#bytes_max) this.#evict();
   }
 

@@ -11,9 +11,6 @@ export const REPLICA_ID_MAX = REPLICA_RANGE - 1;
 
 export const NO_BALLOT = brand(0);
 
-/** Above every ballot that a replica can form. */
-export const BALLOT_CEILING = brand(Number.MAX_SAFE_INTEGER);
-
 /** A number read back from disk or wire as a ballot. */
 export function ballotFrom(value: number): Ballot {
   return brand(value);

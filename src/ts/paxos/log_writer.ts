@@ -1,0 +1,88 @@
+/**
+ * Hands the protocol's writes to the log: portions that fit into a segment, one for each turn of the event loop while the
+ * disk keeps up, and no more under way than the log takes. What waits is bounded by the core's windows.
+ */
+import type { LogEngine, LogRecord } from '../wal/engine.js';
+
+/** A portion is closed when it holds this much; a larger record makes one of its own. */
+export const PORTION_BYTES_MAX = 8 * 1024 * 1024;
+/** Bytes handed to the log that are not durable yet, before further portions wait here. */
+export const UNDER_WAY_BYTES_MAX = 64 * 1024 * 1024;
+
+interface Portion {
+  readonly records: LogRecord[];
+  bytes: number;
+  /** For each group the last append that ends in this portion. */
+  readonly appends: Map<number, number>;
+}
+
+export class LogWriter {
+  readonly #log: LogEngine;
+  readonly #onDurable: (group: number, append: number) => void;
+  readonly #onFailure: (error: Error) => void;
+  #portions: Portion[] = [];
+  #under_way_bytes = 0;
+  #closed = false;
+
+  /** `onDurable(group, append)`: all appends of the group up to that one are on stable storage. */
+  constructor(log: LogEngine, onDurable: (group: number, append: number) => void, onFailure: (error: Error) => void) {
+    this.#log = log;
+    this.#onDurable = onDurable;
+    this.#onFailure = onFailure;
+  }
+
+  /** Queues the records of one append of a group; they leave with `flush`. */
+  add(group: number, append: number, records: readonly LogRecord[]): void {
+    for (const record of records) {
+      const bytes = record.body.reduce((sum, part) => sum + part.length, 0);
+      const portion = this.#portionFor(bytes);
+      portion.records.push(record);
+      portion.bytes += bytes;
+    }
+    this.#portions.at(-1)?.appends.set(group, append);
+  }
+
+  /** Gives the log what it can take now. The rest follows when something became durable. */
+  flush(): void {
+    while (!this.#closed && this.#under_way_bytes < UNDER_WAY_BYTES_MAX) {
+      const portion = this.#portions.shift();
+      if (portion === undefined) return;
+      this.#under_way_bytes += portion.bytes;
+      try {
+        this.#log.append(portion.records, (error) => this.#done(portion, error));
+      } catch (error) {
+        this.#fail(error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+  }
+
+  /** Nothing is written or reported any more. */
+  close(): void {
+    this.#closed = true;
+    this.#portions = [];
+  }
+
+  #portionFor(bytes: number): Portion {
+    const last = this.#portions.at(-1);
+    if (last !== undefined && last.bytes + bytes <= PORTION_BYTES_MAX) return last;
+    const portion: Portion = { records: [], bytes: 0, appends: new Map() };
+    this.#portions.push(portion);
+    return portion;
+  }
+
+  #done(portion: Portion, error: Error | null): void {
+    if (this.#closed) return;
+    if (error !== null) {
+      this.#fail(error);
+      return;
+    }
+    this.#under_way_bytes -= portion.bytes;
+    for (const [group, append] of portion.appends) this.#onDurable(group, append);
+    this.flush();
+  }
+
+  #fail(error: Error): void {
+    this.close();
+    this.#onFailure(error);
+  }
+}
