@@ -12,7 +12,8 @@ export class Connection {
   #answering = 0;
   /** Bytes of replies that the client has not taken yet. */
   #reply_bytes = 0;
-  #ends_after_replies = false;
+  /** What is to be sent after the replies that are owed, before the connection is closed. */
+  #last_bytes: string | null = null;
 
   /** `onReleased` hears of bytes of replies that need no more room. */
   constructor(socket: Duplex, surplus: boolean, onReleased: (bytes: number) => void) {
@@ -31,7 +32,7 @@ export class Connection {
     this.#answering += 1;
     response.once('finish', () => {
       this.#answering -= 1;
-      if (this.#ends_after_replies && this.#answering === 0) this.#socket.destroy();
+      this.#endIfDone();
     });
   }
 
@@ -49,13 +50,14 @@ export class Connection {
 
   /** Ends a connection on which nothing more can be understood, after the replies that are owed, with these last bytes. */
   endWith(last_bytes: string): void {
-    if (!this.#socket.writable) {
-      this.#socket.destroy();
-    } else if (this.#answering > 0) {
-      this.#ends_after_replies = true;
-    } else {
-      this.#socket.end(last_bytes, () => this.#socket.destroy());
-    }
+    this.#last_bytes = last_bytes;
+    this.#endIfDone();
+  }
+
+  #endIfDone(): void {
+    if (this.#last_bytes === null || this.#answering > 0) return;
+    if (this.#socket.writable) this.#socket.end(this.#last_bytes, () => this.#socket.destroy());
+    else this.#socket.destroy();
   }
 
   #release(bytes: number): void {

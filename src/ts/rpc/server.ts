@@ -81,6 +81,8 @@ const UNREADABLE: ReadonlyMap<string, Refusal> = new Map([
   ['HPE_HEADER_OVERFLOW', { status: 431, result: TransportResult.BAD_REQUEST }],
   ['ERR_HTTP_REQUEST_TIMEOUT', { status: 408, result: TransportResult.SOCKET_TIMEOUT }],
 ]);
+/** The parser's codes for a client that broke off. */
+const WENT_AWAY: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'HPE_INVALID_EOF_STATE']);
 const UNREADABLE_OTHERWISE: Refusal = { status: 400, result: TransportResult.BAD_REQUEST };
 
 export class RpcServer {
@@ -300,6 +302,10 @@ export class RpcServer {
   #onUnreadable(error: NodeJS.ErrnoException, socket: Duplex): void {
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
+    if (WENT_AWAY.has(error.code ?? '')) {
+      connection.endWith('');
+      return;
+    }
     this.#countMalformed(error.message);
     const { status, result } = UNREADABLE.get(error.code ?? '') ?? UNREADABLE_OTHERWISE;
     const lines = [
@@ -308,7 +314,8 @@ export class RpcServer {
       'Content-Length: 0',
       'Connection: close',
     ];
-    connection.endWith(`${lines.join('\r\n')}\r\n\r\n`);
+    // A good request may have come in the same piece; by then it is seen to be complete, and its reply goes first.
+    setImmediate(() => connection.endWith(`${lines.join('\r\n')}\r\n\r\n`));
   }
 
   #countOverload(what: 'connection' | 'request'): void {
