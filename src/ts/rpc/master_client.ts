@@ -64,9 +64,10 @@ export class MasterClient {
   }
 
   /**
-   * Calls the master of the route. Resolves to its answer, or to the last refusal (NOT_MASTER, NO_MASTER) if none of the
-   * replicas leads. Throws what `RpcClient.call` throws if the last try got no answer, and at once if the call is not
-   * idempotent and may have been carried out; CONFIG if there are no candidates.
+   * Calls the master of the route. Resolves to its answer, or to the last refusal (NOT_MASTER, NO_MASTER, SVR_BLOCK, and
+   * SYS where the call may be made again) if no replica answers better. Throws what `RpcClient.call` throws if the last
+   * try got no answer, and at once if the call is not idempotent and may have been carried out; CONFIG if there are no
+   * candidates.
    */
   async call(call: MasterCall): Promise<MasterResponse> {
     const { candidates, route } = call;
@@ -80,20 +81,21 @@ export class MasterClient {
       const outcome = await this.#try(call, target);
       const error = outcome.error;
       if (error !== undefined) {
+        if (!isUnreached(error)) throw error;
         this.#masters.delete(route);
         if (!mayTryAgain(call, error) || left === 1) throw error;
         next = this.#anyBut(candidates, target);
         continue;
       }
       const { response } = outcome;
-      if (response.result === RetCode.NOT_MASTER || response.result === RetCode.NO_MASTER) {
-        this.#masters.delete(route);
-        if (left === 1) return response;
-        next = this.#redirection(call, response) ?? this.#anyBut(candidates, target);
-        continue;
+      if (!sendsElsewhere(call, response.result)) {
+        if (response.result === RetCode.OK) this.#remember(route, target);
+        return response;
       }
-      this.#remember(route, target);
-      return response;
+      // A failure says nothing about who leads.
+      if (response.result !== RetCode.SYS) this.#masters.delete(route);
+      if (left === 1) return response;
+      next = this.#redirection(call, response) ?? this.#anyBut(candidates, target);
     }
   }
 
@@ -141,6 +143,24 @@ export class MasterClient {
   }
 }
 
-function mayTryAgain(call: MasterCall, error: PhxError): boolean {
-  return error.code === 'RPC_CONNECT' || (call.idempotent && (error.code === 'RPC_IO' || error.code === 'RPC_TIMEOUT'));
+function isUnreached({ code }: PhxError): boolean {
+  return code === 'RPC_CONNECT' || code === 'RPC_IO' || code === 'RPC_TIMEOUT';
+}
+
+function mayTryAgain({ idempotent }: MasterCall, { code }: PhxError): boolean {
+  return code === 'RPC_CONNECT' || idempotent;
+}
+
+/** Whether another replica may do better. One that failed may have carried out the call all the same. */
+function sendsElsewhere({ idempotent }: MasterCall, result: number): boolean {
+  switch (result) {
+    case RetCode.NOT_MASTER:
+    case RetCode.NO_MASTER:
+    case RetCode.SVR_BLOCK:
+      return true;
+    case RetCode.SYS:
+      return idempotent;
+    default:
+      return false;
+  }
 }
