@@ -1,9 +1,8 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer, type Server } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { PhxError } from '../../src/ts/errors.js';
 import { DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
@@ -13,10 +12,7 @@ import { PaxosNode } from '../../src/ts/paxos/node.js';
 import type { Command, Replica, StateMachine } from '../../src/ts/paxos/replicated_log.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
-
-const HOST = '127.0.0.1';
-const POLL_MS = 10;
-const WITHIN_MS = 20_000;
+import { freePorts, HOST, until } from './sockets.js';
 
 /** Remembers what it applied. */
 class Recorder implements StateMachine {
@@ -113,30 +109,6 @@ class Cluster {
       }
     }
   }
-}
-
-async function until<T>(find: () => T | undefined): Promise<T> {
-  const deadline_ms = performance.now() + WITHIN_MS;
-  for (;;) {
-    const found = find();
-    if (found !== undefined) return found;
-    if (performance.now() > deadline_ms) throw new Error(`not within ${WITHIN_MS} ms`);
-    await delay(POLL_MS);
-  }
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers: Server[] = [];
-  const ports: number[] = [];
-  for (let index = 0; index < count; index += 1) {
-    const server = createServer().listen(0, HOST);
-    await once(server, 'listening');
-    const address = server.address();
-    if (typeof address === 'object' && address !== null) ports.push(address.port);
-    servers.push(server);
-  }
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 async function cluster(t: ExecutionContext): Promise<Cluster> {
