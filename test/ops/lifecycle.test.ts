@@ -102,6 +102,7 @@ test('in the background: returns when it listens, refuses a second one, stops on
   process.kill(pid, 'SIGTERM');
   await until(() => !lives(pid));
   t.false(existsSync(join(cwd, 'log/store.0/store_main.pid')));
+  t.is(readFileSync(join(cwd, 'log/store.0/store_main.stderr'), 'utf8').split('runs already').length, 2);
   t.regex(readFileSync(join(cwd, 'log/store.0/store_main.INFO'), 'utf8'), /INFO: store_main stopped\n$/);
 });
 

@@ -3,7 +3,7 @@
  * signals, and an end that leaves nothing behind.
  */
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Registry } from 'prom-client';
@@ -79,7 +79,7 @@ export async function runServer<Conf extends LifecycleConf>(
     return;
   }
   if (args === 'usage') process.stdout.write(usage(program));
-  else if (args.daemon) await startInBackground(program.name, argv);
+  else if (args.daemon) await startInBackground(program, args, argv);
   else await new ServerLife(program, args).start();
 }
 
@@ -110,7 +110,7 @@ class ServerLife<Conf extends LifecycleConf> {
       const level = this.#args.level ?? conf.log.level;
       this.#log = await openLogger({ ...conf.log, level, program: name });
       const { logger, path } = this.#log;
-      this.#pid_file = PidFile.claim(join(conf.log.dir, `${name}.pid`), name);
+      this.#pid_file = PidFile.claim(join(conf.log.dir, `${name}.pid`), name, this.#args.conf);
       logger.info(`${name} starts with ${this.#args.conf}, process ${process.pid}, Node ${process.versions.node}`);
       for (const line of [...warnings, ...openFilesWarning()]) logger.warn(line);
       const registry = processMetrics();
@@ -206,15 +206,31 @@ function packageVersion(): string {
 }
 
 /** Starts the same program without -d in a session of its own, and waits until it listens or fails. */
-function startInBackground(name: string, argv: readonly string[]): Promise<void> {
+async function startInBackground<Conf extends LifecycleConf>(
+  program: ServerProgram<Conf>,
+  { conf }: Arguments,
+  argv: readonly string[],
+): Promise<void> {
+  const { name } = program;
+  let stderr: number;
+  try {
+    const { dir } = program.loadConf(conf, () => undefined).log;
+    mkdirSync(dir, { recursive: true });
+    // What a process says that dies too suddenly for its log.
+    stderr = openSync(join(dir, `${name}.stderr`), 'a');
+  } catch (error) {
+    complain(name, messageOf(error));
+    return;
+  }
   const [, script] = process.argv;
   assert(script !== undefined, 'a program is started by its path');
   const args = argv.filter((argument) => argument !== '-d' && argument !== '--daemon');
   const child = spawn(process.execPath, [...process.execArgv, script, ...args], {
     detached: true,
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    stdio: ['ignore', 'ignore', stderr, 'ipc'],
   });
-  return new Promise((resolve) => {
+  closeSync(stderr);
+  await new Promise<void>((resolve) => {
     let said = false;
     const conclude = (failure: string | null): void => {
       if (!said && failure !== null) complain(name, failure);

@@ -2,14 +2,12 @@
  * Logs: `<program>.INFO` in the log folder, readable lines or JSON, rotated by size. A readable line is
  * `[2026-11-24 12:00:00.123] INFO: message`.
  */
-import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { finished } from 'node:stream/promises';
 import pino from 'pino';
 import pretty from 'pino-pretty';
-import { createStream } from 'rotating-file-stream';
 import { PhxError } from '../errors.js';
+import { LogFile } from './log_file.js';
 
 /** Labels of pino's levels, as the original writes them. */
 const LABELS: Readonly<Record<string, string>> = {
@@ -49,47 +47,24 @@ export async function openLogger(options: LogOptions): Promise<OpenLog> {
   const { dir, program } = options;
   const name = `${program}.INFO`;
   const path = join(dir, name);
+  let file: LogFile;
   try {
     await mkdir(dir, { recursive: true });
+    const onLeftOut = (lines: number): void => logger.warn(`${lines} lines left out: the disk was full or slow`);
+    file = await LogFile.open({ ...options, name, onLeftOut });
   } catch (cause) {
-    throw unwritable(path, cause);
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const what = `the log ${path} cannot be written: ${reason}; change the log folder or its rights`;
+    throw new PhxError('CONFIG', what, { cause });
   }
-  // With `rotate` the argument is the number of the file, none for the newest.
-  const file = createStream((index: number | Date | null) => (index ? `${name}.${index}` : name), {
-    path: dir,
-    size: `${Math.ceil(options.file_bytes_max / 1024)}K`,
-    rotate: options.files_max,
-  });
-  try {
-    await once(file, 'open');
-  } catch (cause) {
-    throw unwritable(path, cause);
-  }
-  const readable = pretty({
+  const prettify = pretty.prettyFactory({
     colorize: false,
-    sync: true,
     translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l',
     ignore: 'pid,hostname',
     customPrettifiers: { level: (level) => LABELS[String(level)] ?? String(level) },
-    destination: file,
   });
+  const readable = { write: (line: string) => file.write(prettify(line)) };
   const level = LEVELS[options.level] ?? 'info';
   const logger = pino({ level, base: { pid: process.pid } }, options.json ? file : readable);
-  // A disk that is full must not stop the server: what it promises is in its own log, and that one checks its writes.
-  file.on('error', (error) => process.stderr.write(`${path}: ${error.message}\n`));
-  return {
-    logger,
-    path,
-    close: async () => {
-      file.end();
-      await finished(file).catch(() => undefined);
-    },
-  };
-}
-
-function unwritable(path: string, cause: unknown): PhxError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new PhxError('CONFIG', `the log ${path} cannot be written: ${reason}; change the log folder or its rights`, {
-    cause,
-  });
+  return { logger, path, close: () => file.close() };
 }

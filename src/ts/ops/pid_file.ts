@@ -1,4 +1,5 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { PhxError } from '../errors.js';
 
 /** `<program>.pid` in the log folder: the process id of the server, as long as it runs. */
@@ -9,10 +10,13 @@ export class PidFile {
     this.#path = path;
   }
 
-  /** Writes the file. Throws PhxError CONFIG while another process of that program is named in it and lives. */
-  static claim(path: string, program: string): PidFile {
+  /**
+   * Writes the file. Throws PhxError CONFIG while another process of that program, started with that configuration
+   * file, is named in it and lives.
+   */
+  static claim(path: string, program: string, conf: string): PidFile {
     const other = readPid(path);
-    if (other !== null && other !== process.pid && runs(other, program)) {
+    if (other !== null && other !== process.pid && runs(other, [program, basename(conf)])) {
       throw new PhxError(
         'CONFIG',
         `${program} runs already, as process ${other} (${path}); stop it first: kill ${other}`,
@@ -37,15 +41,19 @@ function readPid(path: string): number | null {
   }
 }
 
-/** The number may belong to an unrelated process by now; where /proc tells, its command line decides. */
-function runs(pid: number, program: string): boolean {
+/**
+ * The number may belong to another process by now: after a power cut, servers that start together easily get each
+ * other's. Where /proc tells, the words of its command line decide.
+ */
+function runs(pid: number, words: readonly string[]): boolean {
   try {
     process.kill(pid, 0);
   } catch (error) {
     return error instanceof Error && 'code' in error && error.code === 'EPERM';
   }
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(program);
+    const command_line = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+    return words.every((word) => command_line.includes(word));
   } catch {
     return true;
   }
