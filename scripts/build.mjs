@@ -1,4 +1,4 @@
-// `npm run build`: protobuf code, the native log engine where there is Rust, and all TypeScript, into dist/ and native/.
+// `npm run build`: protobuf code, the native log engine where there is Rust, and all TypeScript.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -30,7 +30,7 @@ export function buildNative({ required = false, log = console.log } = {}) {
 }
 
 /** Why there is no usable Rust, or null. */
-function missingToolchain() {
+export function missingToolchain() {
   for (const tool of ['cargo', 'rustc']) {
     const { status, stdout } = run(tool, ['--version']);
     if (status !== 0) return `${tool} is not installed (Rust ${RUST_MINIMUM.join('.')} or newer builds it)`;

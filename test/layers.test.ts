@@ -21,7 +21,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 
 /** What would make the protocol core depend on more than its inputs. */
 const IMPURE =
-  /\bDate\b|\bMath\.random\b|\bperformance\b|\bprocess\b|\bset(?:Timeout|Interval|Immediate)\b|\bPromise\b|\basync\b|\bawait\b/;
+  /\b(?:Date|Math\.random|performance|process|set(?:Timeout|Interval|Immediate)|queueMicrotask|Promise|async|await)\b/;
 
 interface Source {
   /** Relative to src/ts. */

@@ -86,7 +86,7 @@ test('wrong options are one line on standard error', async (t) => {
   }
 });
 
-test('in the background: returns when it listens, refuses a second one, stops on SIGTERM and leaves nothing', async (t) => {
+test('in the background: returns when it listens, refuses a second one, stops on SIGTERM', async (t) => {
   const cwd = await folder(t);
   const started = await run(cwd, ...CONF, '-d');
   t.is(started.code, 0, started.stderr);

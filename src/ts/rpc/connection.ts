@@ -48,7 +48,7 @@ export class Connection {
     return bytes;
   }
 
-  /** Ends a connection on which nothing more can be understood, after the replies that are owed, with these last bytes. */
+  /** Ends a connection on which nothing more can be understood: first the replies that are owed, then `last_bytes`. */
   endWith(last_bytes: string): void {
     this.#last_bytes = last_bytes;
     this.#endIfDone();

@@ -1,6 +1,6 @@
 /**
- * Finds the replica that leads. Each route (a topic's queue, a lock) has its own master, remembered until it says that it
- * is none any more; from there one goes where the answer points, or tries the replicas one after the other.
+ * Finds the replica that leads. Each route (a topic's queue, a lock) has its own master, remembered until it says that
+ * it is none any more; from there one goes where the answer points, or tries the replicas one after the other.
  */
 import { PhxError } from '../errors.js';
 import type { Addr } from '../protocol/messages.js';
@@ -64,8 +64,8 @@ export class MasterClient {
   }
 
   /**
-   * Calls the master of the route. Resolves to its answer, or to the last refusal (NOT_MASTER, NO_MASTER, SVR_BLOCK, and
-   * SYS where the call may be made again) if no replica answers better. Throws what `RpcClient.call` throws if the last
+   * Calls the master of the route. Resolves to its answer, or to the last refusal (NOT_MASTER, NO_MASTER, SVR_BLOCK,
+   * and SYS where the call may be made again) if no replica answers better. Throws what `RpcClient.call` throws if the last
    * try got no answer, and at once if the call is not idempotent and may have been carried out; CONFIG if there are no
    * candidates.
    */

@@ -52,7 +52,7 @@ export interface RpcStats {
   /** Refused for lack of room: connections, requests or bytes. */
   readonly overloads: number;
   readonly oversized: number;
-  /** Bytes that are no HTTP, URIs that are none of ours, bodies that are not the message, and bodies that never came. */
+  /** Bytes that are no HTTP, URIs that are none of ours, bodies that are not the message or never came. */
   readonly malformed: number;
 }
 
