@@ -1,8 +1,11 @@
-/** `npm run sim -- --seeds 500 [--from FIRST]` runs many seeds, `--seed N [--trace]` one. Exit 0 only without failures. */
+/**
+ * `npm run sim -- --seeds 500 [--from FIRST]` runs many seeds, until the first failure with `--bail`; `--seed N [--trace]`
+ * runs one. Exit 0 only without failures.
+ */
 import { parseArgs } from 'node:util';
 import { Simulation } from './simulation.js';
 
-const USAGE = `usage: npm run sim -- [--seeds COUNT] [--from FIRST] [--seconds S]
+const USAGE = `usage: npm run sim -- [--seeds COUNT] [--from FIRST] [--seconds S] [--bail]
        npm run sim -- --seed N [--trace] [--seconds S]`;
 
 const { values } = parseArgs({
@@ -11,6 +14,7 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     seconds: { type: 'string', default: '60' },
+    bail: { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -41,6 +45,7 @@ function main(): boolean {
       failed += 1;
       console.log(`seed ${seed} FAILED: ${error instanceof Error ? error.message : String(error)}`);
       console.log(`  replay: npm run sim -- --seed ${seed} --seconds ${faults_ms / 1000} --trace`);
+      if (values.bail) return false;
     }
     if ((seed - from + 1) % 50 === 0) console.log(`${seed - from + 1} of ${count} seeds, ${failed} failed`);
   }

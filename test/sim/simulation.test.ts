@@ -8,10 +8,13 @@ const REPORT_EVERY = 25;
 
 /** Rare paths: a campaign that never took them has not tested them. */
 const MUST_BE_REACHED = [
+  'a crash after: accepted',
+  'a crash after: promise',
   'a gap is fetched',
   'a leader applies a value of another leadership',
   'a leader crashes',
   'a master is paused',
+  'all crash after an acknowledgement',
   'all crash at once',
   'an election is won',
   'refused: NOT_MASTER',

@@ -47,6 +47,10 @@ interface Faults {
   readonly partition_mean_ms: number;
   readonly pause_mean_ms: number;
   readonly sleep_mean_ms: number;
+  /** Probabilities of a crash of the sender right after such a message, and of all after an acknowledgement. */
+  readonly crash_after_promise: number;
+  readonly crash_after_accepted: number;
+  readonly power_cut_after_acknowledgement: number;
   readonly propose_mean_ms: number;
   readonly lease_ms: number;
 }
@@ -101,6 +105,9 @@ export class Simulation {
       partition_mean_ms: random.between(1_000, 20_000),
       pause_mean_ms: random.between(1_000, 20_000),
       sleep_mean_ms: random.between(1_000, 20_000),
+      crash_after_promise: random.chance(0.5) ? 0 : random.between(0, 0.3),
+      crash_after_accepted: random.chance(0.5) ? 0 : random.between(0, 0.002),
+      power_cut_after_acknowledgement: random.chance(0.5) ? 0 : random.between(0, 0.001),
       propose_mean_ms: random.pick([2, 10, 40]),
       lease_ms: random.pick([400, 400, 1_000]),
     };
@@ -192,7 +199,12 @@ export class Simulation {
       this.#trace(`${replica.id} becomes ${group.role} at ballot ${group.ballot}`);
       if (group.role === 'leader') this.#sometimes('an election is won');
     }
-    for (const effect of effects) this.#perform(replica, group, effect);
+    const { incarnation } = replica;
+    for (const effect of effects) {
+      this.#perform(replica, group, effect);
+      if (this.#crashesAfter(replica, effect)) break;
+      if (replica.incarnation !== incarnation) break;
+    }
     this.#checkMasters();
   }
 
@@ -224,6 +236,25 @@ export class Simulation {
     if (effect.type === 'apply' && group.role === 'leader' && effect.proposals === null) {
       this.#sometimes('a leader applies a value of another leadership');
     }
+  }
+
+  /** A crash at the worst moment: something was just said that must not be forgotten. */
+  #crashesAfter(replica: Replica, effect: Effect): boolean {
+    if (this.#healing) return false;
+    const { crash_after_promise, crash_after_accepted, power_cut_after_acknowledgement } = this.#faults;
+    if (effect.type === 'apply' && (effect.proposals?.length ?? 0) > 0) {
+      if (!this.#random.chance(power_cut_after_acknowledgement)) return false;
+      this.#sometimes('all crash after an acknowledgement');
+      for (const each of this.#replicas) this.#crashFor(each, this.#random.wait(1_000));
+      return true;
+    }
+    if (effect.type !== 'send') return false;
+    const { type } = effect.message;
+    const probability = type === 'promise' ? crash_after_promise : type === 'accepted' ? crash_after_accepted : 0;
+    if (probability === 0 || !this.#random.chance(probability)) return false;
+    this.#sometimes(`a crash after: ${type}`);
+    this.#crashFor(replica, this.#random.wait(this.#random.pick([5, 1_000])));
+    return true;
   }
 
   #applied(replica: Replica, instance: number, value: Uint8Array): void {
@@ -298,12 +329,16 @@ export class Simulation {
     const all = this.#random.chance(0.1);
     if (all) this.#sometimes('all crash at once');
     for (const replica of all ? this.#replicas : [this.#random.pick(this.#replicas)]) {
-      if (replica.group === null) continue;
-      this.#crash(replica);
-      this.#timeline.after(this.#random.wait(1_000), () => {
-        if (replica.group === null) this.#start(replica);
-      });
+      this.#crashFor(replica, this.#random.wait(1_000));
     }
+  }
+
+  #crashFor(replica: Replica, duration_ms: number): void {
+    if (replica.group === null) return;
+    this.#crash(replica);
+    this.#timeline.after(duration_ms, () => {
+      if (replica.group === null) this.#start(replica);
+    });
   }
 
   #partition(): void {

@@ -1,0 +1,171 @@
+/**
+ * Mistakes that an implementation of the protocol could make, as changes to the compiled core: a simulator that does not
+ * find them proves nothing about the core that it passes.
+ */
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** A change of one compiled file of src/ts/paxos/core; each text must be there exactly once. */
+interface Change {
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface Mutant {
+  readonly name: string;
+  readonly changes: readonly Change[];
+}
+
+const NO_ASSERTION: Change = {
+  file: 'acceptor.js',
+  from: "assert(ballot >= state.promised, 'no ballot below the promise is accepted');",
+  to: '',
+};
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'an acceptance is told before it is durable',
+    changes: [
+      {
+        file: 'acceptor.js',
+        from: "{ type: 'accepted', instance, ballot, leader });\n    return false;",
+        to: "{ type: 'accepted', instance, ballot, leader });\n    return true;",
+      },
+    ],
+  },
+  {
+    name: 'a promise is told before it is durable',
+    changes: [
+      {
+        file: 'acceptor.js',
+        from: "state.write({ type: 'promise', ballot }, { type: 'promised', ballot, candidate });",
+        to: `state.write({ type: 'promise', ballot }, { type: 'promised', ballot, candidate });
+    if (candidate !== state.config.self) onPromised(state, candidate, ballot);`,
+      },
+    ],
+  },
+  {
+    name: 'values below the promise are accepted',
+    changes: [
+      {
+        file: 'acceptor.js',
+        from: 'const { ballot, instance, value, chosen_through } = message;\n    if (ballot < state.promised) {',
+        to: 'const { ballot, instance, value, chosen_through } = message;\n    if (false) {',
+      },
+      NO_ASSERTION,
+    ],
+  },
+  {
+    name: 'a promise does not tell what was accepted',
+    changes: [
+      {
+        file: 'acceptor.js',
+        from: 'const entries = acceptedAboveChosen(state);\n    state.send(',
+        to: 'const entries = [];\n    state.send(',
+      },
+    ],
+  },
+  {
+    name: 'the value of the lowest ballot is proposed again',
+    changes: [{ file: 'leader.js', from: 'entry.ballot > rival.ballot', to: 'entry.ballot < rival.ballot' }],
+  },
+  {
+    name: 'accepted values are replaced by no-operations',
+    changes: [{ file: 'leader.js', from: 'best.get(instance)?.value ?? noopValue(ballot)', to: 'noopValue(ballot)' }],
+  },
+  {
+    name: 'less than a majority is enough',
+    changes: [
+      {
+        file: 'state.js',
+        from: 'Math.floor(this.config.members.length / 2) + 1',
+        to: 'Math.floor(this.config.members.length / 2)',
+      },
+    ],
+  },
+  {
+    name: 'a ballot is used again after a restart',
+    changes: [{ file: 'state.js', from: 'this.promised = restored.promised;', to: 'this.promised = 0;' }],
+  },
+  {
+    name: 'a grant binds nobody',
+    changes: [
+      {
+        file: 'acceptor.js',
+        from: 'return state.now_ms <= state.grant.until_ms && state.grant.to !== candidate;',
+        to: 'return false;',
+      },
+    ],
+  },
+  {
+    name: 'a restart forgets the grants',
+    changes: [{ file: 'state.js', from: 'until_ms: now_ms + wait_ms', to: 'until_ms: now_ms - 1' }],
+  },
+  {
+    name: 'the lease counts from the answer',
+    changes: [
+      { file: 'leader.js', from: 'noteGrant(role, from, sent_at_ms);', to: 'noteGrant(role, from, state.now_ms);' },
+    ],
+  },
+  {
+    name: 'a lease outlives a jump of the clock',
+    changes: [{ file: 'leader.js', from: 'leader.granted.clear();', to: '' }],
+  },
+  {
+    name: 'answers from before a jump of the clock count',
+    changes: [{ file: 'state.js', from: 'if (sent_at_ms <= leader.void_until_ms)', to: 'if (false)' }],
+  },
+  {
+    name: 'a new master serves before it applied what came before it',
+    changes: [{ file: 'group.js', from: 'this.applied_through >= state.role.barrier', to: 'true' }],
+  },
+  {
+    name: 'a claim covers values of any ballot',
+    changes: [
+      {
+        file: 'learner.js',
+        from: 'instance <= state.claim.through && entry.ballot >= state.claim.ballot',
+        to: 'instance <= state.claim.through',
+      },
+    ],
+  },
+  {
+    name: 'values are applied before the own disk has them',
+    changes: [{ file: 'learner.js', from: 'if (!entry.durable)\n            return;', to: '' }],
+  },
+  {
+    name: 'a proposer takes any value at its instance for its own',
+    changes: [{ file: 'learner.js', from: 'pending.origin === originOf(entry.value)', to: 'true' }],
+  },
+  {
+    name: 'chosen instances are skipped',
+    changes: [
+      {
+        file: 'learner.js',
+        from: 'if (!entry.chosen && !claimed)\n            break;',
+        to: 'if (!entry.chosen && !claimed && !state.entries.get(instance + 1)?.chosen)\n            break;',
+      },
+    ],
+  },
+];
+
+const COMPILED = fileURLToPath(new URL('../..', import.meta.url));
+const CORE = join('src', 'ts', 'paxos', 'core');
+
+/** Writes simulator and core, with the mutant's changes, into `folder`. Throws if a text to change is not found once. */
+export function buildMutant(mutant: Mutant, folder: string): void {
+  for (const part of [CORE, join('test', 'sim')]) {
+    mkdirSync(join(folder, part), { recursive: true });
+    cpSync(join(COMPILED, part), join(folder, part), { recursive: true });
+  }
+  cpSync(join(COMPILED, 'src', 'ts', 'errors.js'), join(folder, 'src', 'ts', 'errors.js'));
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}\n');
+  for (const { file, from, to } of mutant.changes) {
+    const path = join(folder, CORE, file);
+    const parts = readFileSync(path, 'utf8').split(from);
+    if (parts.length !== 2) throw new Error(`${mutant.name}: "${from}" is ${parts.length - 1} times in ${file}`);
+    writeFileSync(path, parts.join(to));
+  }
+}
