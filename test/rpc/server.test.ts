@@ -8,7 +8,7 @@ import { encode } from '../../src/ts/protocol/messages.js';
 import { RetCode } from '../../src/ts/protocol/ret_code.js';
 import { type RpcAnswer, RpcServer, type RpcServerOptions } from '../../src/ts/rpc/server.js';
 import { capturedExchanges } from '../fixtures/wire.js';
-import { RawConnection, request } from './raw_connection.js';
+import { RawConnection, request } from '../support/raw_connection.js';
 
 const HELLO = encode('StringValue', { value: 'hello' });
 const QUIET = { warn: () => undefined };
@@ -76,7 +76,7 @@ async function assertRefused(
   status = '200 OK',
 ): Promise<void> {
   const reply = await connection.reply();
-  t.is(reply.start_line, `HTTP/1.1 ${status}`);
+  t.is(reply.status_line, `HTTP/1.1 ${status}`);
   t.is(reply.headers.get('x-phxrpc-result'), String(result));
   t.is(reply.headers.get('content-length'), '0');
 }
@@ -125,7 +125,7 @@ test('a connection of HTTP/1.0 stays open if the request asks for it, however it
   for (const header of ['Connection: Keep-Alive', 'connection: keep-alive', 'CONNECTION: KEEP-ALIVE']) {
     connection.send(request('store/PHXEcho', HELLO, [header]));
     const reply = await connection.reply();
-    t.is(reply.start_line, 'HTTP/1.1 200 OK');
+    t.is(reply.status_line, 'HTTP/1.1 200 OK');
     t.is(reply.headers.get('connection'), 'keep-alive');
     t.false(reply.headers.has('transfer-encoding'));
   }
@@ -206,7 +206,7 @@ test('what is not offered is refused with a result', async (t) => {
   }
   connection.send('GET /phxqueue_phxrpc/store/PHXEcho HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n');
   const reply = await connection.reply();
-  t.is(reply.start_line, 'HTTP/1.1 405 Method Not Allowed');
+  t.is(reply.status_line, 'HTTP/1.1 405 Method Not Allowed');
   t.is(reply.headers.get('allow'), 'POST');
   t.is(reply.headers.get('x-phxrpc-result'), '-1');
   connection.send(request('store/PHXEcho', HELLO, ['Connection: Keep-Alive', 'Expect: miracles']));
@@ -274,7 +274,7 @@ test('who asks before it sends its body is told to go on, or refused at once', a
   const head = (length: number): string =>
     `POST /phxqueue_phxrpc/store/PHXEcho HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`;
   asking.send(head(HELLO.length));
-  t.is((await asking.reply()).start_line, 'HTTP/1.1 100 Continue');
+  t.is((await asking.reply()).status_line, 'HTTP/1.1 100 Continue');
   asking.send(HELLO);
   t.deepEqual((await asking.reply()).body, Buffer.from(HELLO));
   asking.send(head(1001));

@@ -4,8 +4,8 @@ import test from 'ava';
 import { loadStoreConf } from '../../src/ts/config/server_conf.js';
 import { findPlace } from '../../src/ts/store/place.js';
 import { openLog } from '../../src/ts/wal/open.js';
+import { RawConnection } from '../support/raw_connection.js';
 import { FailingLog } from './failing_log.js';
-import { RawConnection } from './raw_connection.js';
 import { addBody, testItem } from './requests.js';
 import { StoreCluster } from './store_fixture.js';
 

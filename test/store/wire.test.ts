@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from 'ava';
 import { decode, encode } from '../../src/ts/protocol/messages.js';
 import { RetCode } from '../../src/ts/protocol/ret_code.js';
 import { capturedExchanges } from '../fixtures/wire.js';
-import { parseReply, RawConnection, type RawReply } from './raw_connection.js';
+import { parseReply, RawConnection, type RawReply } from '../support/raw_connection.js';
 import { ALL_GROUPS, addBody, NO_CURSOR, STORE_ID, TOPIC_ID, testItem } from './requests.js';
 import { StoreCluster } from './store_fixture.js';
 

@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 
 /** A reply as it came over the wire. Header names are in lower case. */
 export interface RawReply {
-  readonly start_line: string;
+  readonly status_line: string;
   readonly headers: ReadonlyMap<string, string>;
   readonly body: Buffer;
 }
@@ -11,7 +11,7 @@ export interface RawReply {
 /** A connection that sends what it is told, byte for byte, and reads replies that have a Content-Length. */
 export class RawConnection {
   readonly socket: Socket;
-  #received = Buffer.alloc(0);
+  #received: Buffer = Buffer.alloc(0);
   #ended = false;
   #wake: () => void = () => undefined;
 
@@ -36,21 +36,32 @@ export class RawConnection {
     return connection;
   }
 
-  send(bytes: Uint8Array | string): void {
-    this.socket.write(bytes);
+  send(...pieces: readonly (Uint8Array | string)[]): void {
+    for (const piece of pieces) this.socket.write(piece);
   }
 
-  /** The next reply; throws if the connection ends before it is complete. */
+  /** The next reply; throws if the connection ends before it is complete, or if it has no Content-Length. */
   async reply(): Promise<RawReply> {
-    const head = await this.#take(() => {
-      const end = this.#received.indexOf('\r\n\r\n');
-      return end === -1 ? null : end + 4;
-    });
-    const [start_line = '', ...lines] = head.toString('latin1').trimEnd().split('\r\n');
-    const headers = new Map(lines.map((line) => splitHeader(line)));
-    const length = Number(headers.get('content-length') ?? 0);
-    const body = await this.#take(() => (this.#received.length >= length ? length : null));
-    return { start_line, headers, body };
+    for (;;) {
+      const reply = parseReply(this.#received);
+      if (reply !== null) {
+        this.#received = this.#received.subarray(reply.bytes);
+        return reply;
+      }
+      if (this.#ended)
+        throw new Error(`the connection ended after ${JSON.stringify(this.#received.toString('latin1'))}`);
+      await this.#change();
+    }
+  }
+
+  /** Sends a request in the given pieces and waits for its reply. */
+  exchange(...pieces: readonly Uint8Array[]): Promise<RawReply> {
+    this.send(...pieces);
+    return this.reply();
+  }
+
+  close(): void {
+    this.socket.destroy();
   }
 
   /** Resolves once the server has ended the connection; to what it sent and nobody has read. */
@@ -59,25 +70,26 @@ export class RawConnection {
     return this.#received.toString('latin1');
   }
 
-  async #take(length: () => number | null): Promise<Buffer> {
-    for (;;) {
-      const bytes = length();
-      if (bytes !== null) {
-        const taken = this.#received.subarray(0, bytes);
-        this.#received = this.#received.subarray(bytes);
-        return taken;
-      }
-      if (this.#ended)
-        throw new Error(`the connection ended after ${JSON.stringify(this.#received.toString('latin1'))}`);
-      await this.#change();
-    }
-  }
-
   #change(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
   }
+}
+
+/** Reads a reply from the beginning of `bytes`, null if it is not complete. `bytes` of the result is its length. */
+export function parseReply(bytes: Buffer): (RawReply & { readonly bytes: number }) | null {
+  const head_end = bytes.indexOf('\r\n\r\n');
+  if (head_end < 0) return null;
+  const [status_line = '', ...lines] = bytes.toString('latin1', 0, head_end).split('\r\n');
+  const headers = new Map(lines.map((line) => splitHeader(line)));
+  // An interim answer (1xx) never has a body.
+  const length = / 1\d\d /.test(status_line) ? '0' : headers.get('content-length');
+  if (length === undefined) throw new Error(`a reply without Content-Length: ${status_line}`);
+  const start = head_end + 4;
+  const end = start + Number(length);
+  if (bytes.length < end) return null;
+  return { status_line, headers, body: bytes.subarray(start, end), bytes: end };
 }
 
 function splitHeader(line: string): [string, string] {
