@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { buildMutant, MUTANTS } from './mutants.js';
 
 const FULL = process.env['PHXQUEUE_TEST_FULL'] === '1';
-const SEEDS_MAX = 400;
+const SEEDS_MAX = 2_000;
 const TIMEOUT_MS = 5 * 60_000;
 
 function folder(t: ExecutionContext): string {

@@ -9,10 +9,13 @@ const REPORT_EVERY = 25;
 /** Rare paths: a campaign that never took them has not tested them. */
 const MUST_BE_REACHED = [
   'a crash after: accepted',
+  'a crash after: heartbeat_reply',
   'a crash after: promise',
   'a gap is fetched',
   'a leader applies a value of another leadership',
   'a leader crashes',
+  'a leader is divided from another replica',
+  'a leader is silenced',
   'a master is paused',
   'all crash after an acknowledgement',
   'all crash at once',

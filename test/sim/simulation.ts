@@ -42,6 +42,7 @@ interface Faults {
   readonly drop: number;
   readonly duplicate: number;
   readonly delay: number;
+  readonly delay_mean_ms: number;
   readonly latency_ms: number;
   readonly crash_mean_ms: number;
   readonly partition_mean_ms: number;
@@ -50,6 +51,7 @@ interface Faults {
   /** Probabilities of a crash of the sender right after such a message, and of all after an acknowledgement. */
   readonly crash_after_promise: number;
   readonly crash_after_accepted: number;
+  readonly crash_after_grant: number;
   readonly power_cut_after_acknowledgement: number;
   readonly propose_mean_ms: number;
   readonly lease_ms: number;
@@ -100,13 +102,15 @@ export class Simulation {
       drop: random.chance(0.5) ? 0 : random.between(0, 0.2),
       duplicate: random.between(0, 0.1),
       delay: random.between(0, 0.1),
+      delay_mean_ms: random.pick([100, 1_000]),
       latency_ms: random.pick([0.1, 0.5, 2, 20]),
       crash_mean_ms: random.between(1_000, 20_000),
       partition_mean_ms: random.between(1_000, 20_000),
       pause_mean_ms: random.between(1_000, 20_000),
       sleep_mean_ms: random.between(1_000, 20_000),
-      crash_after_promise: random.chance(0.5) ? 0 : random.between(0, 0.3),
+      crash_after_promise: random.pick([0, 0.1, 0.5]),
       crash_after_accepted: random.chance(0.5) ? 0 : random.between(0, 0.002),
+      crash_after_grant: random.chance(0.5) ? 0 : random.between(0, 0.01),
       power_cut_after_acknowledgement: random.chance(0.5) ? 0 : random.between(0, 0.001),
       propose_mean_ms: random.pick([2, 10, 40]),
       lease_ms: random.pick([400, 400, 1_000]),
@@ -241,7 +245,7 @@ export class Simulation {
   /** A crash at the worst moment: something was just said that must not be forgotten. */
   #crashesAfter(replica: Replica, effect: Effect): boolean {
     if (this.#healing) return false;
-    const { crash_after_promise, crash_after_accepted, power_cut_after_acknowledgement } = this.#faults;
+    const { power_cut_after_acknowledgement } = this.#faults;
     if (effect.type === 'apply' && (effect.proposals?.length ?? 0) > 0) {
       if (!this.#random.chance(power_cut_after_acknowledgement)) return false;
       this.#sometimes('all crash after an acknowledgement');
@@ -250,11 +254,23 @@ export class Simulation {
     }
     if (effect.type !== 'send') return false;
     const { type } = effect.message;
-    const probability = type === 'promise' ? crash_after_promise : type === 'accepted' ? crash_after_accepted : 0;
-    if (probability === 0 || !this.#random.chance(probability)) return false;
+    if (!this.#random.chance(this.#crashProbability(type))) return false;
     this.#sometimes(`a crash after: ${type}`);
     this.#crashFor(replica, this.#random.wait(this.#random.pick([5, 1_000])));
     return true;
+  }
+
+  #crashProbability(said: Message['type']): number {
+    switch (said) {
+      case 'promise':
+        return this.#faults.crash_after_promise;
+      case 'accepted':
+        return this.#faults.crash_after_accepted;
+      case 'heartbeat_reply':
+        return this.#faults.crash_after_grant;
+      default:
+        return 0;
+    }
   }
 
   #applied(replica: Replica, instance: number, value: Uint8Array): void {
@@ -264,12 +280,12 @@ export class Simulation {
 
   #send(from: number, to: number, message: Message): void {
     const random = this.#random;
-    const { drop, duplicate, delay, latency_ms } = this.#faults;
+    const { drop, duplicate, delay, delay_mean_ms, latency_ms } = this.#faults;
     if (this.#blocked.has(`${from} ${to}`)) return;
     if (!this.#healing && random.chance(drop)) return;
     const copies = !this.#healing && random.chance(duplicate) ? 2 : 1;
     for (let copy = 0; copy < copies; copy += 1) {
-      const late = !this.#healing && random.chance(delay) ? random.wait(100) : 0;
+      const late = !this.#healing && random.chance(delay) ? random.wait(delay_mean_ms) : 0;
       this.#timeline.after(latency_ms * random.between(0.5, 1.5) + late, () => {
         this.#trace(`${from} to ${to} ${message.type}`);
         const replica = this.#replicas.find(({ id }) => id === to);
@@ -344,12 +360,36 @@ export class Simulation {
   #partition(): void {
     this.#blocked.clear();
     if (this.#random.chance(0.4)) return;
-    for (const from of this.#replicas) {
-      for (const to of this.#replicas) {
-        if (from !== to && this.#random.chance(0.4)) this.#blocked.add(`${from.id} ${to.id}`);
+    const leader = this.#replicas.find(({ group }) => group?.role === 'leader');
+    const kind = leader === undefined ? 'any' : this.#random.pick(['silence', 'divide', 'any', 'any'] as const);
+    if (leader !== undefined && kind === 'silence') this.#silence(leader);
+    if (leader !== undefined && kind === 'divide') this.#divide(leader);
+    if (kind === 'any') {
+      for (const from of this.#replicas) {
+        for (const to of this.#replicas) {
+          if (from !== to && this.#random.chance(0.4)) this.#blocked.add(`${from.id} ${to.id}`);
+        }
       }
     }
     this.#trace(`blocked: ${[...this.#blocked].join(', ')}`);
+  }
+
+  /** Nobody hears the leader any more, and it hears one of the others: its lease ends, and it does not know why. */
+  #silence(leader: Replica): void {
+    const others = this.#replicas.filter(({ id }) => id !== leader.id);
+    const heard = this.#random.pick(others);
+    for (const { id } of others) {
+      this.#blocked.add(`${leader.id} ${id}`);
+      if (id !== heard.id) this.#blocked.add(`${id} ${leader.id}`);
+    }
+    this.#sometimes('a leader is silenced');
+  }
+
+  /** One of the others and the leader do not hear each other; both hear the rest. */
+  #divide(leader: Replica): void {
+    const { id } = this.#random.pick(this.#replicas.filter((replica) => replica.id !== leader.id));
+    this.#blocked.add(`${leader.id} ${id}`).add(`${id} ${leader.id}`);
+    this.#sometimes('a leader is divided from another replica');
   }
 
   #pause(replica: Replica): void {
