@@ -4,8 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { PhxError } from '../../src/ts/errors.js';
 import { encodeMessage, type GroupMessage } from '../../src/ts/paxos/codec.js';
-import { ballotFrom } from '../../src/ts/paxos/core/ballot.js';
+import { NO_BALLOT, nextBallot } from '../../src/ts/paxos/core/ballot.js';
 import type { Message } from '../../src/ts/paxos/core/types.js';
+import { batchValue, commandsOf } from '../../src/ts/paxos/core/value.js';
 import { FRAME_BYTES_MAX, frameHead } from '../../src/ts/paxos/frames.js';
 import { helloBytes } from '../../src/ts/paxos/handshake.js';
 import { Incoming } from '../../src/ts/paxos/incoming.js';
@@ -45,12 +46,16 @@ function connected(end: End, peers: number): Promise<true> {
   return until(() => (end.transport.stats().connected_peers >= peers ? true : undefined));
 }
 
+/** An accept of replica 1 with a command of so many bytes. */
 function accept(instance: number, bytes: number): Message {
-  const value = new Uint8Array(bytes).fill(instance % 256);
-  return { type: 'accept', ballot: ballotFrom(257), instance, chosen_through: 0, value };
+  const ballot = nextBallot(NO_BALLOT, 1);
+  const value = batchValue(ballot, [[new Uint8Array(bytes).fill(instance % 256)]]);
+  return { type: 'accept', ballot, instance, chosen_through: 0, value };
 }
 
-const prepare: Message = { type: 'prepare', ballot: ballotFrom(257) };
+function prepareOf(replica: number): Message {
+  return { type: 'prepare', ballot: nextBallot(NO_BALLOT, replica) };
+}
 
 /** Sends until something arrives: what is sent before both connections are there is dropped, as it may be. */
 async function sendUntilReceived(from: End, to: number, at: End, message: Message): Promise<void> {
@@ -86,7 +91,7 @@ test('messages arrive whole and, on one connection, in order', async (t) => {
   const arrived = await until(() => {
     const lines = two.received.flatMap(({ from, received: { group, message } }) =>
       message.type === 'accept' && message.instance >= 1_000
-        ? [`${from} ${group} ${message.instance} ${message.value.length}`]
+        ? [`${from} ${group} ${message.instance} ${commandsOf(message.value)[0]?.length}`]
         : [],
     );
     return lines.length >= sizes.length ? lines : undefined;
@@ -99,14 +104,14 @@ test('a peer that comes back is dialled again', async (t) => {
   const replicas = await replicasOf(2);
   const one = await start(t, replicas, 1);
   const first = await start(t, replicas, 2);
-  await sendUntilReceived(one, 2, first, prepare);
+  await sendUntilReceived(one, 2, first, prepareOf(1));
   await first.transport.close();
   await until(() => (one.transport.stats().connected_peers === 0 ? true : undefined));
-  one.transport.send(2, 0, prepare);
+  one.transport.send(2, 0, prepareOf(1));
   t.true(one.transport.stats().dropped_messages > 0, 'nobody is there: dropped, not kept');
   const second = await start(t, replicas, 2);
-  await sendUntilReceived(one, 2, second, prepare);
-  t.deepEqual(second.received[0]?.received.message, prepare);
+  await sendUntilReceived(one, 2, second, prepareOf(1));
+  t.deepEqual(second.received[0]?.received.message, prepareOf(1));
 });
 
 test('a peer that reads nothing costs bounded memory and does not hold up another', async (t) => {
@@ -140,7 +145,7 @@ test('a frame beyond the limit or with a wrong checksum ends its connection, and
   if (first === undefined) throw new Error('no replicas');
   const tooLarge = Buffer.alloc(8);
   tooLarge.writeUInt32LE(FRAME_BYTES_MAX + 1);
-  const parts = encodeMessage(0, prepare);
+  const parts = encodeMessage(0, prepareOf(2));
   const damaged = Buffer.concat([frameHead(parts), ...parts]);
   damaged.writeUInt8(damaged.readUInt8(damaged.length - 1) ^ 1, damaged.length - 1);
   const noMessage = Buffer.from('no message');
@@ -156,7 +161,7 @@ test('a frame beyond the limit or with a wrong checksum ends its connection, and
     t.regex(one.warnings.at(-1) ?? '', reason);
   }
   const two = await start(t, replicas, 2);
-  await sendUntilReceived(two, 1, one, prepare);
+  await sendUntilReceived(two, 1, one, prepareOf(2));
   t.deepEqual(
     one.received.map(({ from }) => from).filter((from) => from !== 2),
     [],
@@ -259,6 +264,6 @@ test('an error of the receiver is not taken for a malformed message', (t) => {
   t.teardown(() => socket.destroy());
   incoming.accept(socket);
   socket.emit('data', helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4 }));
-  const parts = encodeMessage(0, prepare);
+  const parts = encodeMessage(0, prepareOf(2));
   t.throws(() => socket.emit('data', Buffer.concat([frameHead(parts), ...parts])), { code: 'PROTOBUF_PARSE' });
 });
