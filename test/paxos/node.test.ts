@@ -14,12 +14,16 @@ import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
 import { freePorts, HOST, until } from './sockets.js';
 
+/** The command at which a recorder fails. */
+const POISON = Buffer.from('poison');
+
 /** Remembers what it applied. */
 class Recorder implements StateMachine {
   readonly applied: string[] = [];
 
   apply(_group: number, _instance: number, commands: readonly Command[]): readonly unknown[] {
     return commands.map(({ bytes }) => {
+      if (Buffer.from(bytes).equals(POISON)) throw new Error('cannot be applied');
       this.applied.push(Buffer.from(bytes).toString());
       return this.applied.length;
     });
@@ -39,8 +43,12 @@ class Cluster {
   readonly running = new Map<number, Running>();
   groups = 2;
   core = DEFAULT_CORE_OPTIONS;
+  /** By how much the wall clock of all was set ahead. */
+  wall_ahead_ms = 0;
   readonly masterless: number[] = [];
   readonly warnings: string[] = [];
+  readonly failures: Error[] = [];
+  failures_expected = 0;
 
   constructor(folder: string, replicas: readonly Replica[]) {
     this.folder = folder;
@@ -68,11 +76,10 @@ class Cluster {
         stateMachine: recorder,
         core: this.core,
         propose_timeout_ms: 20_000,
+        clock: { monotonic_ms: () => performance.now(), wall_ms: () => Date.now() + this.wall_ahead_ms },
         logger: { info: () => undefined, warn: (line) => this.warnings.push(line) },
         onNoMaster: () => this.masterless.push(replica),
-        onFailure: (error) => {
-          throw error;
-        },
+        onFailure: (error) => this.failures.push(error),
       });
       this.running.set(replica, { node, log, recorder });
     }
@@ -118,6 +125,7 @@ async function cluster(t: ExecutionContext): Promise<Cluster> {
   const made = new Cluster(folder, replicas);
   t.teardown(async () => {
     await made.stop(...made.running.keys());
+    if (made.failures.length !== made.failures_expected) throw new Error(`failures: ${made.failures.join('; ')}`);
     rmSync(folder, { recursive: true, force: true });
   });
   return made;
@@ -207,6 +215,18 @@ test('one turn may bring more than a segment of the log holds', async (t) => {
   t.true(recorder.applied.includes('small'));
 });
 
+test('a master whose machine slept is none until its lease was renewed', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  const { node } = three.at(await three.master());
+  // Seen from inside: the wall clock is an hour further, the monotonic one is not.
+  three.wall_ahead_ms = 3_600_000;
+  t.not(node.mastership(0).role, 'master');
+  t.regex(three.warnings.join('\n'), /the wall clock jumped by 3600000 ms/);
+  await three.propose('after the jump');
+  t.pass();
+});
+
 test('a proposal that waits when the node closes is rejected', async (t) => {
   const three = await cluster(t);
   await three.start(...all);
@@ -215,6 +235,20 @@ test('a proposal that waits when the node closes is rejected', async (t) => {
   const rejected = t.throwsAsync(proposal, { code: 'CLOSED' });
   await node.close();
   await rejected;
+  await t.throwsAsync(node.propose(0, [Buffer.from('later')]), { code: 'CLOSED' });
+});
+
+test('a replica whose state machine fails says nothing any more', async (t) => {
+  const three = await cluster(t);
+  three.failures_expected = 1;
+  await three.start(...all);
+  const master = await three.master();
+  await three.stop(...all.filter((id) => id !== master).slice(0, 1));
+  const { node } = three.at(await three.master());
+  const poisoned = node.propose(0, [POISON]);
+  await t.throwsAsync(poisoned, { code: 'CLOSED' });
+  t.is(three.failures[0]?.message, 'cannot be applied');
+  t.not(node.mastership(0).role, 'master');
   await t.throwsAsync(node.propose(0, [Buffer.from('later')]), { code: 'CLOSED' });
 });
 

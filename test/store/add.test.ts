@@ -79,6 +79,14 @@ test('items may take exactly the limit, not a byte more', async (t) => {
   t.is(above.log.proposals, 0);
 });
 
+test('an Add has a limit on the number of its items', async (t) => {
+  const body = addBody(0, [testItem('a'), testItem('b'), testItem('c')]);
+  t.is((await addItems(body, setUp(testView({ items_max: 3 })).dependencies)).code, RetCode.OK);
+  const above = setUp(testView({ items_max: 2 }));
+  t.is((await addItems(body, above.dependencies)).code, RetCode.SIZE_TOO_LARGE);
+  t.is(above.log.proposals, 0);
+});
+
 test('a malformed request or item is rejected before anything is proposed', async (t) => {
   const { log, dependencies } = setUp();
   const broken_item = addBody(0, [testItem('abc')]);

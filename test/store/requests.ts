@@ -12,6 +12,7 @@ export function testView(changes: Partial<StoreView> = {}): StoreView {
     topic_id: TOPIC_ID,
     store_id: STORE_ID,
     items_byte_size_limit: 2_097_152,
+    items_max: 10_000,
     get_loop_max_time_ms: 20,
     isValidQueue: (queue_id) => queue_id >= 0 && queue_id <= 9,
     groupsOf: () => [1],

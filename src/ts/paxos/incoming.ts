@@ -101,7 +101,7 @@ export class Incoming {
   #messagesIn(socket: Socket, frames: FrameReader, chunk: Buffer): GroupMessage[] {
     const received: GroupMessage[] = [];
     for (const payload of frames.push(chunk)) {
-      if (payload.length > 0) received.push(...decodeMessages(payload));
+      if (payload.length > 0) for (const one of decodeMessages(payload)) received.push(one);
       else if (socket.writableLength < ANSWERS_WAITING_BYTES_MAX) socket.write(ALIVE);
     }
     return received;

@@ -12,6 +12,7 @@ import type { CoreOptions, Effect, Input, Refusal } from './core/types.js';
 import { commandsOf } from './core/value.js';
 import type { Identity } from './identity.js';
 import { LogWriter } from './log_writer.js';
+import { problemOf } from './message_check.js';
 import { entryOf, recordOf, restoreGroup } from './records.js';
 import type { Applied, Command, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
 import { Transport, type TransportLogger, type TransportStats } from './transport.js';
@@ -45,7 +46,7 @@ export interface PaxosNodeOptions {
   readonly clock?: Clock;
   /** Called while groups stay without a master: probably fewer than a majority of the replicas are up. */
   readonly onNoMaster?: (groups: readonly number[], connectedPeers: number) => void;
-  /** The log failed: nothing can be promised any more, the process has to stop. */
+  /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
   readonly onFailure: (error: Error) => void;
 }
 
@@ -133,6 +134,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   mastership(group: number): Mastership {
+    if (this.#closed) return { role: 'unknown' };
     this.#watchClock();
     const core = this.#group(group);
     if (core.isMaster(this.#clock.monotonic_ms())) return { role: 'master' };
@@ -202,10 +204,23 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #step(group: number, input: Input): void {
-    const effects = this.#group(group).step(this.#clock.monotonic_ms(), input);
-    for (const effect of effects) this.#perform(group, effect);
-    if (input.type === 'propose') this.#dirty.add(group);
-    if (effects.length > 0 || input.type === 'propose') this.#schedule();
+    this.#orDie(() => {
+      const effects = this.#group(group).step(this.#clock.monotonic_ms(), input);
+      for (const effect of effects) this.#perform(group, effect);
+      if (input.type === 'propose') this.#dirty.add(group);
+      if (effects.length > 0 || input.type === 'propose') this.#schedule();
+    });
+  }
+
+  /** A step that fails half-way leaves core and log apart: from then on nothing may leave this replica. */
+  #orDie(work: () => void): void {
+    if (this.#closed) return;
+    try {
+      work();
+    } catch (error) {
+      void this.close();
+      this.#options.onFailure(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 
   /** Ends the turn once everything that is ready now was taken in. */
@@ -217,15 +232,16 @@ export class PaxosNode implements ReplicatedLog {
 
   #endTurn(): void {
     this.#scheduled = false;
-    if (this.#closed) return;
-    for (const group of this.#dirty) {
-      const effects = this.#group(group).step(this.#clock.monotonic_ms(), { type: 'flush' });
-      for (const effect of effects) this.#perform(group, effect);
-    }
-    this.#dirty.clear();
-    // Values travel to the peers while they are written here.
-    this.#transport?.flush();
-    this.#writer.flush();
+    this.#orDie(() => {
+      for (const group of this.#dirty) {
+        const effects = this.#group(group).step(this.#clock.monotonic_ms(), { type: 'flush' });
+        for (const effect of effects) this.#perform(group, effect);
+      }
+      this.#dirty.clear();
+      // Values travel to the peers while they are written here.
+      this.#transport?.flush();
+      this.#writer.flush();
+    });
   }
 
   #perform(group: number, effect: Effect): void {
@@ -275,7 +291,9 @@ export class PaxosNode implements ReplicatedLog {
 
   #receive(from: number, { group, message }: GroupMessage): void {
     if (this.#closed || group >= this.groups) return;
-    this.#step(group, { type: 'message', from, message });
+    const problem = problemOf(from, message);
+    if (problem === null) this.#step(group, { type: 'message', from, message });
+    else this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
   }
 
   #tick(): void {

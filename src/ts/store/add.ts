@@ -51,6 +51,7 @@ export async function addItems(body: Uint8Array, dependencies: AddDependencies):
 }
 
 function checkItems(view: StoreView, body: Uint8Array, request: AddRequestScan): Refusal | null {
+  if (request.items.length > view.items_max) return refusal(RetCode.SIZE_TOO_LARGE);
   if (itemBytes(request) > view.items_byte_size_limit) return refusal(RetCode.SIZE_TOO_LARGE);
   let strangers = 0;
   // All items are scanned, also after the first stranger: a malformed one has to be found before a Get meets it.

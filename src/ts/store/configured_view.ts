@@ -5,11 +5,15 @@ import type { Replica } from '../paxos/replicated_log.js';
 import type { ItemFields } from '../protocol/add_request.js';
 import type { StoreAddress, StoreView } from './store_view.js';
 
+/** Items of one Add, unless the topic's `batch_limit` allows more. */
+const ADD_ITEMS_MAX = 10_000;
+
 /** The view of a store whose replica has the address `own`, from one load of the topic's files. */
 export class ConfiguredView implements StoreView {
   readonly topic_id: number;
   readonly store_id: number | null;
   readonly items_byte_size_limit: number;
+  readonly items_max: number;
   readonly get_loop_max_time_ms: number;
   readonly #files: TopicFiles;
   readonly #store: StoreConfig | null;
@@ -22,6 +26,7 @@ export class ConfiguredView implements StoreView {
     this.topic_id = topic.topic_id;
     this.store_id = this.#store?.store_id ?? null;
     this.items_byte_size_limit = topic.items_byte_size_limit;
+    this.items_max = Math.max(ADD_ITEMS_MAX, topic.batch_limit);
     this.get_loop_max_time_ms = topic.store_get_loop_max_time_ms;
   }
 

@@ -2,6 +2,7 @@
  * The part of a Get that reads: walks the index of a queue, looks into the stored bytes as far as the filters need, and
  * collects the items to hand out as slices of the stored values.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { assert } from '../errors.js';
 import { type ItemFields, scanItem } from '../protocol/add_request.js';
 import type { CursorPair } from './cursors.js';
@@ -13,6 +14,8 @@ const window_items_max = 256;
 const window_values_max = 16;
 /** Most items that one Get looks at; filters may skip most of them. */
 const scanned_items_max = 65_536;
+/** After so many items a Get lets the event loop go on with other things: leases are renewed there. */
+const turn_items_max = 1_024;
 /** Bytes of values that the items of one Get may keep in memory as views; further items are copied out of theirs. */
 const viewed_bytes_max = 16 * 1024 * 1024;
 
@@ -62,6 +65,7 @@ export async function readQueue(index: QueueIndex, request: ReadRequest): Promis
     const items_max = Math.min(window_items_max, request.items_max - reader.items.length);
     const window = firstValues(index.after(reader.next, items_max, left_bytes));
     if (window.length === 0 || !(await reader.take(window))) break;
+    if (reader.turnIsOver()) await nextTurn();
   }
   return reader.result();
 }
@@ -71,6 +75,7 @@ class Reader {
   bytes = 0;
   next: number;
   #scanned_items = 0;
+  #turn_began_at_item = 0;
   #viewed_bytes = 0;
   readonly #request: ReadRequest;
 
@@ -84,6 +89,13 @@ class Reader {
     const { items_max, bytes_max, expired } = this.#request;
     if (this.items.length >= items_max || this.bytes >= bytes_max) return false;
     return this.#scanned_items === 0 || (this.#scanned_items < scanned_items_max && !expired());
+  }
+
+  /** Whether it is time to let others run; begins a new turn if so. */
+  turnIsOver(): boolean {
+    if (this.#scanned_items - this.#turn_began_at_item < turn_items_max) return false;
+    this.#turn_began_at_item = this.#scanned_items;
+    return true;
   }
 
   /** Takes the items of `window`; false if reading ends here. */

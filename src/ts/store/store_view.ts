@@ -15,6 +15,8 @@ export interface StoreView {
   /** Null where the store's own address is not in the configuration (any more). */
   readonly store_id: number | null;
   readonly items_byte_size_limit: number;
+  /** Items of one Add: many tiny ones cost every replica time, whatever their bytes. */
+  readonly items_max: number;
   readonly get_loop_max_time_ms: number;
   /** Whether some pub of the topic uses the queue. */
   isValidQueue(queue_id: number): boolean;

@@ -82,6 +82,22 @@ export function commandsOf(value: Uint8Array): CommandSlice[] {
   return slices;
 }
 
+/**
+ * Whether a value may be accepted: false for bytes that no release writes. One of an unknown kind or version may be, and
+ * stops the replica when it is applied.
+ */
+export function isAcceptable(value: Uint8Array): boolean {
+  if (value.length < HEAD_BYTES) return false;
+  const known = (value[0] === KIND_NOOP || value[0] === KIND_BATCH) && value[1] === VERSION;
+  if (!known) return true;
+  const view = viewOf(value);
+  const count = view.getUint32(4, true);
+  let bytes = valueOverheadBytes(count);
+  if (bytes > value.length) return false;
+  for (let index = 0; index < count; index += 1) bytes += view.getUint32(HEAD_BYTES + index * LENGTH_BYTES, true);
+  return bytes === value.length;
+}
+
 function head(kind: number, count: number, origin: Ballot, size: number): Uint8Array {
   const value = new Uint8Array(size);
   const view = new DataView(value.buffer);
