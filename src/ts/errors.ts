@@ -9,6 +9,7 @@ export type ErrorCode =
   | 'LOG_IDENTITY' // the log folder belongs to another store, replica or cluster
   | 'LOG_CORRUPT' // a record that once was durable can no longer be read
   | 'LOG_POISONED' // a write or sync failed; the log takes no more writes
+  | 'LOG_FULL' // the disk has no space for another segment of the log; nothing was appended
   | 'LOG_IO' // an input/output operation failed
   | 'LOG_CLOSED' // the log was closed
   | 'NOT_MASTER' // this replica does not lead the group

@@ -19,7 +19,8 @@ export function fakeLog(recovery: Partial<RecoveryReport> = {}): FakeLog {
   let refusal: Error | null = null;
   const log: LogEngine = {
     engine: 'portable',
-    recovery: { segments: 0, records: 0, bytes: 0, torn_bytes: 0, corrupt: [], elapsed_ms: 0, ...recovery },
+    low_on_space: false,
+    recovery: { segments: 0, records: 0, bytes: 0, torn_bytes: 0, corrupt: [], damaged_marks: 0, elapsed_ms: 0, ...recovery },
     append(records, done) {
       if (refusal !== null) throw refusal;
       const bytes = records.reduce((sum, { body }) => sum + body.reduce((part, { length }) => part + length, 0), 0);
@@ -35,11 +36,14 @@ export function fakeLog(recovery: Partial<RecoveryReport> = {}): FakeLog {
     stats: () => ({
       segments: 0,
       disk_bytes: 0,
+      live_bytes: 0,
       appended_records: 0,
       appended_bytes: 0,
+      rewritten_bytes: 0,
       syncs: 0,
       index_bytes: 0,
     }),
+    settled: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };
   return {

@@ -19,6 +19,10 @@ export class FailingLog implements LogEngine {
     return this.#log.recovery;
   }
 
+  get low_on_space(): boolean {
+    return this.#log.low_on_space;
+  }
+
   append(records: readonly LogRecord[], done: (error: Error | null) => void): void {
     if (!this.broken) this.#log.append(records, done);
     else setImmediate(() => done(new PhxError('LOG_POISONED', 'the disk is gone')));
@@ -54,6 +58,10 @@ export class FailingLog implements LogEngine {
 
   stats(): LogStats {
     return this.#log.stats();
+  }
+
+  settled(): Promise<void> {
+    return this.#log.settled();
   }
 
   close(): Promise<void> {

@@ -2,7 +2,7 @@
 import type { FolderLock, LogFile, LogFiles } from '../../src/ts/wal/files.js';
 import { NodeFiles } from '../../src/ts/wal/node_files.js';
 
-export type Call = 'create' | 'write' | 'sync' | 'rename' | 'unlink' | 'syncFolder' | 'resize';
+export type Call = 'create' | 'write' | 'sync' | 'rename' | 'unlink' | 'syncFolder';
 
 export class FailingFiles implements LogFiles {
   /** What was asked, in order. */
@@ -10,10 +10,16 @@ export class FailingFiles implements LogFiles {
   open_files = 0;
   private readonly real = new NodeFiles();
   private failing: { call: Call; after: number } | null = null;
+  private full = false;
 
-  /** The call that comes after `after` others of its kind fails, like a full or broken disk; all others work. */
+  /** The call that comes after `after` others of its kind fails, like a broken disk; all others work. */
   failOn(call: Call, after = 0): void {
     this.failing = { call, after };
+  }
+
+  /** While `full`, no file can be made, like on a full disk; those that are there can be written over. */
+  setFull(full: boolean): void {
+    this.full = full;
   }
 
   note(call: Call): void {
@@ -45,6 +51,7 @@ export class FailingFiles implements LogFiles {
 
   async create(path: string): Promise<LogFile> {
     this.note('create');
+    if (this.full) throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
     return this.noted(await this.real.create(path));
   }
 
@@ -71,10 +78,6 @@ export class FailingFiles implements LogFiles {
       write: async (buffers, position) => {
         this.note('write');
         await file.write(buffers, position);
-      },
-      resize: async (size) => {
-        this.note('resize');
-        await file.resize(size);
       },
       sync: async () => {
         this.note('sync');

@@ -31,7 +31,7 @@ test('errors of the addon become ours by the code that they begin with', (t) => 
 });
 
 for (const engine of engines) {
-  test(`${engine}: segments have 64 MiB unless told otherwise, and a wrong size or identity is a defect`, async (t) => {
+  test(`${engine}: segments have 32 MiB unless told otherwise, and a wrong size or identity is a defect`, async (t) => {
     const folder = join(temporaryFolder(t), 'log');
     for (const segment_bytes of [4096, 8193, 2 ** 30 + 4096]) {
       await t.throwsAsync(open(t, engine, folder, { segment_bytes }), { name: 'AssertionError' });
@@ -39,7 +39,7 @@ for (const engine of engines) {
     const short = identity.subarray(1);
     await t.throwsAsync(open(t, engine, folder, { identity: short }), { name: 'AssertionError' });
     const log = await openLog({ engine, folder, identity });
-    const body = [new Uint8Array(63 * 2 ** 20)];
+    const body = [new Uint8Array(31 * 2 ** 20)];
     await new Promise<void>((resolve, reject) => {
       log.append([{ kind: 1, group: 1, instance: 1, body }], (error) => (error === null ? resolve() : reject(error)));
     });

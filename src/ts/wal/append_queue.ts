@@ -8,7 +8,9 @@ import { crc32c } from './crc32c.js';
 import type { LogRecord } from './engine.js';
 import {
   checkKey,
+  decodeRecordHeader,
   EngineKind,
+  emptyHeader,
   FLAG_CONTINUES,
   RECORD_HEADER_BYTES,
   recordBytes,
@@ -33,8 +35,6 @@ export interface LogTail {
   readonly segment: number;
   readonly offset: number;
   readonly link: number;
-  /** Records lie before it, the last of which is no mark. */
-  readonly unmarked: boolean;
 }
 
 /** One write: framed records that follow each other in one segment. */
@@ -44,10 +44,8 @@ export interface Batch {
   buffer: Buffer;
   used_bytes: number;
   readonly done: AppendDone[];
-  /** Takes no more records. */
-  closed: boolean;
-  /** Ends with the mark of a clean close. */
-  mark: boolean;
+  /** Segment that the records were copied from, 0 for records that are new. */
+  readonly copied_from: number;
 }
 
 export class AppendQueue {
@@ -60,9 +58,12 @@ export class AppendQueue {
   private link: number;
   private seed: number;
   private pending_bytes = 0;
+  private readonly mayRotate: () => boolean;
 
-  constructor(identity: Uint8Array, segment_bytes: number, tail: LogTail) {
+  /** `mayRotate` says whether there is, or may soon be, a segment to go on in when the present one is full. */
+  constructor(identity: Uint8Array, segment_bytes: number, tail: LogTail, mayRotate: () => boolean) {
     this.identity = identity;
+    this.mayRotate = mayRotate;
     this.segment_bytes = segment_bytes;
     this.segment = tail.segment;
     this.offset = tail.offset;
@@ -77,38 +78,46 @@ export class AppendQueue {
   /**
    * Frames the records behind all others; `done` goes to the batch that takes them. Returns the framed bytes.
    *
-   * @throws PhxError SIZE_TOO_LARGE if the records do not fit into one segment, PROPOSE_FAST_REJECT if too much waits;
-   *   nothing is changed then
+   * @throws PhxError SIZE_TOO_LARGE if the records do not fit into one segment, PROPOSE_FAST_REJECT if too much waits,
+   *   LOG_FULL if they need another segment and there is no space for one; nothing is changed then
    */
   append(records: readonly LogRecord[], done: AppendDone): number {
     const bytes = this.measure(records);
-    this.makeRoom(bytes);
-    const batch = this.openBatch(bytes);
-    records.forEach((record, index) => {
-      this.frame(batch, record.kind, index + 1 < records.length ? FLAG_CONTINUES : 0, record);
-    });
+    this.makeRoom(bytes, 0);
+    const batch = this.openBatch(bytes, 0);
+    let at = 0;
+    for (const record of records) {
+      at++;
+      this.frame(batch, record.kind, at < records.length ? FLAG_CONTINUES : 0, record);
+    }
     batch.done.push(done);
     return bytes;
   }
 
-  /** Appends records that were in the log before, each for itself, in a batch of their own. No limit: the log shrinks. */
-  appendRewritten(records: readonly LogRecord[]): void {
-    this.closeBatch();
+  /**
+   * Appends copies of records that lie in the segment `copied_from`, each for itself, in a batch of their own. There must
+   * be one at least, and `fits` must have said that there is room.
+   */
+  appendCopies(records: readonly LogRecord[], copied_from: number, done: AppendDone): void {
+    let batch: Batch | null = null;
     for (const record of records) {
       const bytes = recordBytes(bodyBytes(record.body));
-      this.makeRoom(bytes);
-      this.frame(this.openBatch(bytes), record.kind, 0, record);
+      this.makeRoom(bytes, copied_from);
+      batch = this.openBatch(bytes, copied_from);
+      this.frame(batch, record.kind, 0, record);
     }
-    this.closeBatch();
+    assert(batch !== null, 'there is something to copy');
+    batch.done.push(done);
   }
 
-  /** Appends the mark of a clean close, unless the segment has no room for it. */
-  appendMark(): void {
-    assert(this.empty, 'all before the mark is durable');
-    if (this.offset + 2 * RECORD_HEADER_BYTES > this.segment_bytes) return;
-    const batch = this.openBatch(RECORD_HEADER_BYTES);
-    this.frame(batch, EngineKind.mark, 0, NO_RECORD);
-    batch.mark = true;
+  /** Whether records of `bytes` in all fit into the present segment. */
+  fits(bytes: number): boolean {
+    return this.offset + bytes + RECORD_HEADER_BYTES <= this.segment_bytes;
+  }
+
+  /** The keys of all records that wait here. */
+  addKeysTo(keys: RecordKeys): void {
+    for (const batch of this.batches) keys.addBatch(batch);
   }
 
   /** The oldest batch, no longer open to appends; the caller gives its buffer back with `recycle`. */
@@ -140,9 +149,13 @@ export class AppendQueue {
   }
 
   /** Seals the segment and goes on to the next one if `bytes` and a seal do not fit. */
-  private makeRoom(bytes: number): void {
-    if (bytes === 0 || this.offset + bytes + RECORD_HEADER_BYTES <= this.segment_bytes) return;
-    this.frame(this.openBatch(RECORD_HEADER_BYTES), EngineKind.seal, 0, NO_RECORD);
+  private makeRoom(bytes: number, copied_from: number): void {
+    if (bytes === 0 || this.fits(bytes)) return;
+    if (!this.mayRotate()) {
+      const message = 'the newest segment of the log is full, and the disk has no space for another';
+      throw new PhxError('LOG_FULL', message, { retryable: true });
+    }
+    this.frame(this.openBatch(RECORD_HEADER_BYTES, copied_from), EngineKind.seal, 0, NO_RECORD);
     this.segment++;
     this.offset = SEGMENT_HEADER_BYTES;
     this.seed = segmentSeed(this.identity, this.segment);
@@ -150,25 +163,20 @@ export class AppendQueue {
   }
 
   /** The batch that takes the next `bytes`, with room for them in its buffer. */
-  private openBatch(bytes: number): Batch {
+  private openBatch(bytes: number, copied_from: number): Batch {
     const last = this.batches[this.batches.length - 1];
     const needed = (last?.used_bytes ?? 0) + bytes;
-    if (last !== undefined && !last.closed && last.segment === this.segment && needed <= BATCH_BYTES_MAX) {
+    const alike = last !== undefined && last.segment === this.segment && last.copied_from === copied_from;
+    if (alike && needed <= BATCH_BYTES_MAX) {
       if (needed > last.buffer.length) last.buffer = grow(last.buffer, last.used_bytes, needed);
       return last;
     }
     const reused = this.spare !== null && this.spare.length >= bytes ? this.spare : null;
     if (reused !== null) this.spare = null;
     const buffer = reused ?? Buffer.allocUnsafeSlow(Math.max(bytes, BATCH_BYTES_INITIAL));
-    const place = { segment: this.segment, start: this.offset };
-    const batch: Batch = { ...place, buffer, used_bytes: 0, done: [], closed: false, mark: false };
+    const batch: Batch = { segment: this.segment, start: this.offset, buffer, used_bytes: 0, done: [], copied_from };
     this.batches.push(batch);
     return batch;
-  }
-
-  private closeBatch(): void {
-    const last = this.batches[this.batches.length - 1];
-    if (last !== undefined) last.closed = true;
   }
 
   private frame(batch: Batch, kind: number, flags: number, record: Omit<LogRecord, 'kind'>): void {
@@ -195,6 +203,33 @@ export class AppendQueue {
     this.offset += bytes;
     this.pending_bytes += bytes;
   }
+}
+
+/** Keys of records that were appended and are not in the index yet. */
+export class RecordKeys {
+  private readonly keys = new Set<string>();
+
+  addBatch(batch: Batch): void {
+    const header = emptyHeader();
+    for (let at = 0; at < batch.used_bytes; at += recordBytes(header.body_bytes)) {
+      decodeRecordHeader(batch.buffer, at, header);
+      this.keys.add(keyOf(header));
+    }
+  }
+
+  has(record: RecordKey): boolean {
+    return this.keys.has(keyOf(record));
+  }
+}
+
+interface RecordKey {
+  readonly kind: number;
+  readonly group: number;
+  readonly instance: number;
+}
+
+function keyOf({ kind, group, instance }: RecordKey): string {
+  return `${kind}/${group}/${instance}`;
 }
 
 const NO_RECORD = { group: 0, instance: 0, body: [] };

@@ -31,7 +31,10 @@ export interface InstanceBounds {
   readonly last: number;
 }
 
-/** A record that was found damaged and is not a torn tail. `group` is null where the header itself is unreadable. */
+/**
+ * A record that was found damaged and is not a torn tail. `group` is null where the header itself is unreadable, and where
+ * a whole segment is missing (offset 0) or the high-water marks are (segment 0).
+ */
 export interface CorruptRecord {
   readonly segment: number;
   readonly offset: number;
@@ -44,17 +47,24 @@ export interface RecoveryReport {
   readonly segments: number;
   readonly records: number;
   readonly bytes: number;
-  /** Bytes of an unfinished write that were cut from the end of the newest segment. */
+  /** Bytes of an unfinished write that were wiped from the end of the newest segment. */
   readonly torn_bytes: number;
   readonly corrupt: readonly CorruptRecord[];
+  /** Unreadable copies of the file of high-water marks (0 to 2) that no crash explains. They were written anew. */
+  readonly damaged_marks: number;
   readonly elapsed_ms: number;
 }
 
 export interface LogStats {
   readonly segments: number;
+  /** Bytes of all files of the log: segments, the spare and the retired ones. */
   readonly disk_bytes: number;
+  /** Bytes of the records that are not superseded or truncated. */
+  readonly live_bytes: number;
   readonly appended_records: number;
   readonly appended_bytes: number;
+  /** Bytes of records that were copied out of sparse segments. */
+  readonly rewritten_bytes: number;
   readonly syncs: number;
   readonly index_bytes: number;
 }
@@ -64,7 +74,7 @@ export interface LogOptions {
   readonly folder: string;
   /** 16 bytes naming cluster and replica; a folder written under another identity is refused: LOG_IDENTITY. */
   readonly identity: Uint8Array;
-  /** Size of a segment file in bytes; a record must fit into one segment. Default 64 MiB. */
+  /** Size of a segment file in bytes; a record must fit into one segment. Default 32 MiB. */
   readonly segment_bytes?: number;
   /** UNSAFE when false: appends are reported durable without a sync. For experiments only. Default true. */
   readonly sync?: boolean;
@@ -77,6 +87,11 @@ export interface LogOptions {
 export interface LogEngine {
   readonly engine: 'native' | 'portable';
   readonly recovery: RecoveryReport;
+  /**
+   * No segment could be prepared for what comes next: the disk is full. Callers refuse new work while it holds; what is
+   * left of the newest segment serves the rest. It ends by itself when there is space again.
+   */
+  readonly low_on_space: boolean;
 
   /** Groups that have at least one record. */
   groups(): number[];
@@ -88,10 +103,12 @@ export interface LogEngine {
   /**
    * Appends the records in order, all of them or none. `done` is called once, later, with null when the records (and
    * all appended before) are on stable storage, or with the error. Calls of `done` come in the order of the appends.
-   * All appends that wait share one write and one fdatasync. The bodies must stay unchanged until this call returns.
+   * All appends that wait share one write and one fdatasync. The bodies must stay unchanged until this turn of the
+   * event loop, its microtasks included, is over.
    *
    * @throws PhxError SIZE_TOO_LARGE if the records together do not fit into one segment, PROPOSE_FAST_REJECT if more
-   *   than 256 MiB wait for the disk; nothing was appended then, and `done` is not called
+   *   than 256 MiB wait for the disk, LOG_FULL if the newest segment is full and there is no space for another; nothing
+   *   was appended then, and `done` is not called
    */
   append(records: readonly LogRecord[], done: (error: Error | null) => void): void;
 
@@ -108,12 +125,16 @@ export interface LogEngine {
   readRange(group: number, from: number, through: number, bytes_max: number): Promise<LogEntry[]>;
 
   /**
-   * Declares the entries of `group` below `before` dead; their segments are deleted once nothing live is in them. The
-   * caller has made durable whatever replaces them. Not itself durable: after a crash dead entries may come back.
+   * Declares the entries of `group` below `before` dead; their segments are deleted once nothing live is in them, and
+   * what lives in sparse ones is moved, so that the files take at most about twice the bytes that live. The caller has made
+   * durable whatever replaces the entries. Not itself durable: after a crash dead entries may come back.
    */
   truncate(group: number, before: number): void;
 
   stats(): LogStats;
+
+  /** Resolves when nothing waits to be written, moved, deleted or prepared (or only waits for space on the disk). */
+  settled(): Promise<void>;
 
   /** Waits for pending appends, syncs, releases the folder. Later calls fail with LOG_CLOSED. */
   close(): Promise<void>;

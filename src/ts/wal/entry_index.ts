@@ -18,6 +18,9 @@ export interface LocatedEntry extends Location {
   readonly instance: number;
 }
 
+/** Told of each place that holds no live entry any more. */
+export type Removed = (segment: number, offset: number, body_bytes: number) => void;
+
 /** Index of one group. */
 class GroupIndex {
   private readonly pages = new Map<number, Uint32Array>();
@@ -28,8 +31,7 @@ class GroupIndex {
     return this.order.length;
   }
 
-  /** Returns the segment of the entry that was there before, 0 if none. */
-  set(instance: number, segment: number, offset: number, body_bytes: number): number {
+  set(instance: number, segment: number, offset: number, body_bytes: number, removed: Removed): void {
     const number = Math.floor(instance / PAGE_ENTRIES);
     let page = this.pages.get(number);
     if (page === undefined) {
@@ -40,10 +42,10 @@ class GroupIndex {
     const at = (instance % PAGE_ENTRIES) * FIELDS;
     const previous = page[at] ?? 0;
     if (previous === 0) page[USED] = (page[USED] ?? 0) + 1;
+    else removed(previous, page[at + 1] ?? 0, page[at + 2] ?? 0);
     page[at] = segment;
     page[at + 1] = offset;
     page[at + 2] = body_bytes;
-    return previous;
   }
 
   get(instance: number): Location | null {
@@ -89,7 +91,7 @@ class GroupIndex {
     return found;
   }
 
-  truncate(before: number, removed: (segment: number) => void): void {
+  truncate(before: number, removed: Removed): void {
     const keep = Math.floor(before / PAGE_ENTRIES);
     const whole = this.positionOf(keep);
     for (const number of this.order.splice(0, whole)) {
@@ -125,12 +127,13 @@ function locationAt(page: Uint32Array, slot: number): Location | null {
   return segment === 0 ? null : { segment, offset: page[at + 1] ?? 0, body_bytes: page[at + 2] ?? 0 };
 }
 
-function clear(page: Uint32Array, slots: number, removed: (segment: number) => void): void {
+function clear(page: Uint32Array, slots: number, removed: Removed): void {
   for (let slot = 0; slot < slots; slot++) {
-    const segment = page[slot * FIELDS] ?? 0;
+    const at = slot * FIELDS;
+    const segment = page[at] ?? 0;
     if (segment === 0) continue;
-    removed(segment);
-    page[slot * FIELDS] = 0;
+    removed(segment, page[at + 1] ?? 0, page[at + 2] ?? 0);
+    page[at] = 0;
     page[USED] = (page[USED] ?? 0) - 1;
   }
 }
@@ -150,14 +153,14 @@ export class EntryIndex {
     return pages * PAGE_WORDS * 4;
   }
 
-  /** Returns the segment of the entry that was there before, 0 if none. */
-  set(group: number, instance: number, segment: number, offset: number, body_bytes: number): number {
+  /** `removed` is told of the entry that was there before. */
+  set(group: number, instance: number, segment: number, offset: number, body_bytes: number, removed: Removed): void {
     let index = this.byGroup.get(group);
     if (index === undefined) {
       index = new GroupIndex();
       this.byGroup.set(group, index);
     }
-    return index.set(instance, segment, offset, body_bytes);
+    index.set(instance, segment, offset, body_bytes, removed);
   }
 
   get(group: number, instance: number): Location | null {
@@ -176,8 +179,8 @@ export class EntryIndex {
     return this.byGroup.get(group)?.range(from, through, bytes_max) ?? [];
   }
 
-  /** Drops the entries below `before`; `removed` is told the segment of each. */
-  truncate(group: number, before: number, removed: (segment: number) => void): void {
+  /** Drops the entries below `before`; `removed` is told of each. */
+  truncate(group: number, before: number, removed: Removed): void {
     const index = this.byGroup.get(group);
     if (index === undefined) return;
     index.truncate(before, removed);

@@ -41,9 +41,6 @@ export interface LogFile {
   /** Writes the buffers one after the other at `position`, all of them; grows the file as needed. */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
 
-  /** Cuts or grows (with zeros) the file to `size` bytes. */
-  resize(size: number): Promise<void>;
-
   /** Makes what was written durable, and the size as far as it is needed to read it (fdatasync). */
   sync(): Promise<void>;
 

@@ -3,7 +3,9 @@ import { assert, PhxError } from '../errors.js';
 import { crc32c, crc32cU32 } from './crc32c.js';
 import { RecordKind } from './engine.js';
 
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
+/** Oldest version that is still read. */
+const FORMAT_VERSION_MIN = 1;
 export const IDENTITY_BYTES = 16;
 
 /** The header has a block of its own, so that no torn write of a record can damage it. Records start behind it. */
@@ -11,7 +13,7 @@ export const SEGMENT_HEADER_BYTES = 4096;
 const SEGMENT_HEADER_USED_BYTES = 56;
 const SEGMENT_MAGIC = Buffer.from('PHXQWAL\n', 'latin1');
 
-export const SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024;
+export const SEGMENT_BYTES_DEFAULT = 32 * 1024 * 1024;
 export const SEGMENT_BYTES_MIN = 8 * 1024;
 export const SEGMENT_BYTES_MAX = 1024 * 1024 * 1024;
 export const SEGMENT_ID_MAX = 0xffff_ffff;
@@ -27,7 +29,7 @@ const GROUP_MAX = 0xffff_ffff;
 export const EngineKind = {
   /** Last record of a segment that is full: whatever follows in the file is meaningless. */
   seal: 3,
-  /** Written at a clean close: all before it is durable. */
+  /** Version 1 only: written at a clean close. */
   mark: 4,
 } as const;
 
@@ -139,25 +141,51 @@ export function encodeSegmentHeader(identity: Uint8Array, segment: number, segme
   return block;
 }
 
+/** What a sound segment header says. */
+export interface SegmentHeader {
+  readonly version: number;
+  readonly identity: Buffer;
+  readonly segment: number;
+  readonly segment_bytes: number;
+}
+
 /**
- * Whether the header is sound and that of this segment.
+ * Reads the first block of a segment file; null if it is damaged.
+ *
+ * @throws PhxError LOG_CORRUPT for a sound header of an unknown version
+ */
+export function readSegmentHeader(block: Buffer): SegmentHeader | null {
+  if (block.length < SEGMENT_HEADER_BYTES) return null;
+  const crc = crc32c(block, 0, SEGMENT_HEADER_USED_BYTES - 4);
+  if (!block.subarray(0, SEGMENT_MAGIC.length).equals(SEGMENT_MAGIC)) return null;
+  if (crc !== block.readUInt32LE(SEGMENT_HEADER_USED_BYTES - 4)) return null;
+  const version = block.readUInt32LE(8);
+  if (version < FORMAT_VERSION_MIN || version > FORMAT_VERSION) {
+    throw new PhxError('LOG_CORRUPT', `log format version ${version} is not known`);
+  }
+  if (block.subarray(SEGMENT_HEADER_USED_BYTES, SEGMENT_HEADER_BYTES).some((byte) => byte !== 0)) return null;
+  if (block.readUInt32LE(36) !== 0) return null;
+  const identity = Buffer.from(block.subarray(16, 16 + IDENTITY_BYTES));
+  return { version, identity, segment: block.readUInt32LE(32), segment_bytes: block.readUInt32LE(40) };
+}
+
+/**
+ * The same, of this segment; null if it is damaged or that of another one.
  *
  * @throws PhxError LOG_IDENTITY for a sound header of another identity, LOG_CORRUPT for one of an unknown version
  */
-export function checkSegmentHeader(block: Buffer, identity: Uint8Array, segment: number): boolean {
-  if (block.length < SEGMENT_HEADER_BYTES) return false;
-  const crc = crc32c(block, 0, SEGMENT_HEADER_USED_BYTES - 4);
-  if (!block.subarray(0, SEGMENT_MAGIC.length).equals(SEGMENT_MAGIC)) return false;
-  const version = block.readUInt32LE(8);
-  if (crc !== block.readUInt32LE(SEGMENT_HEADER_USED_BYTES - 4)) return false;
-  if (version !== FORMAT_VERSION) throw new PhxError('LOG_CORRUPT', `log format version ${version} is not known`);
-  const owner = block.subarray(16, 16 + IDENTITY_BYTES);
-  if (!owner.equals(identity)) {
-    const found = owner.toString('hex');
-    const own = Buffer.from(identity).toString('hex');
-    throw new PhxError('LOG_IDENTITY', `the log belongs to identity ${found}, not to ${own}`);
-  }
-  return block.readUInt32LE(32) === segment && block.readUInt32LE(36) === 0;
+export function checkSegmentHeader(block: Buffer, identity: Uint8Array, segment: number): SegmentHeader | null {
+  const header = readSegmentHeader(block);
+  if (header === null) return null;
+  checkIdentity(header.identity, identity);
+  return header.segment === segment ? header : null;
+}
+
+/** @throws PhxError LOG_IDENTITY if they differ */
+export function checkIdentity(found: Buffer, own: Uint8Array): void {
+  if (found.equals(own)) return;
+  const [theirs, ours] = [found.toString('hex'), Buffer.from(own).toString('hex')];
+  throw new PhxError('LOG_IDENTITY', `the log belongs to identity ${theirs}, not to ${ours}`);
 }
 
 const SEGMENT_NAME = /^(\d{10})\.seg$/;
@@ -167,9 +195,14 @@ export function segmentName(segment: number): string {
   return `${String(segment).padStart(10, '0')}.seg`;
 }
 
-/** Name of a segment file until its header is durable; one that is found at start was never used. */
-export function unfinishedSegmentName(segment: number): string {
+/** Name of the spare: a segment that is prepared and not yet part of the log. */
+export function spareSegmentName(segment: number): string {
   return `${segmentName(segment)}.new`;
+}
+
+/** Name of a segment that was removed from the log, whose file waits to become a spare. */
+export function retiredSegmentName(segment: number): string {
+  return `${segmentName(segment)}.old`;
 }
 
 /** Id of a segment by its file name, or null for any other file. */
@@ -179,6 +212,12 @@ export function segmentOfName(name: string): number | null {
   return segment >= 1 && segment <= SEGMENT_ID_MAX ? segment : null;
 }
 
-export function isUnfinishedSegmentName(name: string): boolean {
-  return name.endsWith('.seg.new') && segmentOfName(name.slice(0, -4)) !== null;
+/** Id in the name of a spare, or null for any other file. */
+export function segmentOfSpareName(name: string): number | null {
+  return name.endsWith('.seg.new') ? segmentOfName(name.slice(0, -4)) : null;
+}
+
+/** Id in the name of a retired segment, or null for any other file. */
+export function segmentOfRetiredName(name: string): number | null {
+  return name.endsWith('.seg.old') ? segmentOfName(name.slice(0, -4)) : null;
 }

@@ -1,5 +1,5 @@
 /** The real disk behind `LogFiles`. All calls run on libuv's threads, none on the event loop. */
-import { close, constants, fdatasync, fstat, fsync, ftruncate, open, read, write, writev } from 'node:fs';
+import { close, constants, fdatasync, fstat, fsync, open, read, write, writev } from 'node:fs';
 import { mkdir, readdir, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { FolderLock, LogFile, LogFiles } from './files.js';
@@ -51,10 +51,6 @@ class NodeFile implements LogFile {
       await this.writeRest(buffer, done, at);
       at += buffer.length;
     }
-  }
-
-  async resize(size: number): Promise<void> {
-    await call<void>((done) => ftruncate(this.descriptor, size, (error) => done(error, undefined)));
   }
 
   async sync(): Promise<void> {

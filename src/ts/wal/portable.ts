@@ -1,33 +1,38 @@
 /**
  * The log engine in TypeScript. Same files as the native one; used where there is no addon, and on a simulated disk.
- * It reads no clock but the one it is given and starts no timers.
+ * It reads no clock and starts no timers but those it is given.
  */
-import { join } from 'node:path';
 import { AssertionError, assert, PhxError } from '../errors.js';
-import { type AppendDone, AppendQueue, type Batch, type LogTail } from './append_queue.js';
-import type { InstanceBounds, LogEngine, LogEntry, LogOptions, LogRecord, LogStats, RecoveryReport } from './engine.js';
-import { RecordKind } from './engine.js';
+import { type AppendDone, AppendQueue, type Batch, type RecordKeys } from './append_queue.js';
+import type { LogContents } from './contents.js';
+import {
+  type InstanceBounds,
+  type LogEngine,
+  type LogEntry,
+  type LogOptions,
+  type LogRecord,
+  type LogStats,
+  RecordKind,
+  type RecoveryReport,
+} from './engine.js';
 import { EntryReader } from './entry_reader.js';
 import type { FolderLock, LogFiles } from './files.js';
 import {
   decodeRecordHeader,
   emptyHeader,
-  encodeSegmentHeader,
   IDENTITY_BYTES,
   RECORD_HEADER_BYTES,
   recordBytes,
   SEGMENT_BYTES_DEFAULT,
   SEGMENT_BYTES_MAX,
   SEGMENT_BYTES_MIN,
-  SEGMENT_HEADER_BYTES,
-  segmentName,
-  unfinishedSegmentName,
 } from './format.js';
+import { Keeper, type KeptLog, type Later } from './keeper.js';
+import type { LogPosition, Marks } from './marks.js';
 import { NodeFiles } from './node_files.js';
-import { type LogContents, recoverLog } from './portable_recovery.js';
+import { type RecoveredLog, recoverLog } from './portable_recovery.js';
+import type { SpareSegments } from './spare_segments.js';
 
-/** Written as zeros behind a batch that reaches unwritten space, so that the next ones overwrite written blocks. */
-const ZEROS_AHEAD_BYTES = 1024 * 1024;
 const BLOCK_BYTES = 4096;
 
 /** What the engine gets from outside; the defaults are this machine's. */
@@ -35,6 +40,7 @@ export interface PortableEnvironment {
   readonly files?: LogFiles;
   /** Milliseconds, monotonic; only for `recovery.elapsed_ms`. */
   readonly clock_ms?: () => number;
+  readonly later?: Later;
 }
 
 /**
@@ -43,24 +49,22 @@ export interface PortableEnvironment {
  * @throws PhxError LOG_LOCKED, LOG_IDENTITY, LOG_CORRUPT (an unknown format), LOG_IO
  */
 export async function openPortable(options: LogOptions, environment: PortableEnvironment = {}): Promise<LogEngine> {
-  const segment_bytes = options.segment_bytes ?? SEGMENT_BYTES_DEFAULT;
-  checkOptions(options.identity, segment_bytes);
+  const { folder, identity, segment_bytes = SEGMENT_BYTES_DEFAULT, sync = true } = options;
+  checkOptions(identity, segment_bytes);
   const files = environment.files ?? new NodeFiles();
   const clock_ms = environment.clock_ms ?? (() => performance.now());
   let lock: FolderLock | null = null;
   try {
-    await files.makeFolder(options.folder);
-    lock = await files.lockFolder(options.folder);
+    await files.makeFolder(folder);
+    lock = await files.lockFolder(folder);
     const started_ms = clock_ms();
-    const { contents, report, tail } = await recoverLog(files, options);
-    const queue = new AppendQueue(options.identity, segment_bytes, tail);
-    const recovery = { ...report, elapsed_ms: clock_ms() - started_ms };
-    const log = new PortableLog({ ...options, segment_bytes }, files, lock, contents, queue, recovery);
-    await log.start(tail);
-    return log;
+    const recovered = await recoverLog(files, { folder, identity, segment_bytes });
+    const recovery = { ...recovered.report, elapsed_ms: clock_ms() - started_ms };
+    const settings = { folder, identity, segment_bytes, sync };
+    return new PortableLog(settings, files, lock, recovered, recovery, environment.later ?? processLater);
   } catch (error) {
     await lock?.release();
-    throw error instanceof PhxError ? error : ioError(`cannot open the log in ${options.folder}`, error);
+    throw error instanceof PhxError ? error : ioError(`cannot open the log in ${folder}`, error);
   }
 }
 
@@ -75,58 +79,73 @@ function ioError(what: string, cause: unknown): PhxError {
   return new PhxError('LOG_IO', `${what}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
 }
 
-class PortableLog implements LogEngine {
+function processLater(delay_ms: number, run: () => void): () => void {
+  const timer = setTimeout(run, delay_ms);
+  timer.unref();
+  return () => clearTimeout(timer);
+}
+
+class PortableLog implements LogEngine, KeptLog {
   readonly engine = 'portable';
   readonly recovery: RecoveryReport;
-  private readonly options: LogOptions & { readonly segment_bytes: number };
-  private readonly files: LogFiles;
-  private readonly lock: FolderLock;
-  private readonly contents: LogContents;
-  private readonly queue: AppendQueue;
-  private readonly reader: EntryReader;
+  readonly folder: string;
+  readonly identity: Uint8Array;
+  readonly files: LogFiles;
+  readonly contents: LogContents;
+  readonly queue: AppendQueue;
+  readonly spares: SpareSegments;
+  readonly marks: Marks;
+  readonly missing: readonly number[];
+  readonly marks_lost: boolean;
   /** The segment being written. Those before it are complete. */
-  private active = 0;
+  active: number;
+  durable: LogPosition;
+  private readonly segment_bytes: number;
+  private readonly sync: boolean;
+  private readonly lock: FolderLock;
+  private readonly reader: EntryReader;
+  private readonly keeper: Keeper;
   private running = false;
-  private idle: (() => void) | null = null;
+  /** The batch that is being written. */
+  private in_work: Batch | null = null;
+  private waiters: (() => void)[] = [];
   private failure: PhxError | null = null;
   private closing: Promise<void> | null = null;
-  /** Whether something was written since the last mark. */
-  private unmarked = false;
   private appended_records = 0;
   private appended_bytes = 0;
   private syncs = 0;
 
   constructor(
-    options: LogOptions & { readonly segment_bytes: number },
+    options: Required<LogOptions>,
     files: LogFiles,
     lock: FolderLock,
-    contents: LogContents,
-    queue: AppendQueue,
+    recovered: RecoveredLog,
     recovery: RecoveryReport,
+    later: Later,
   ) {
-    this.options = options;
+    const { contents, spares, marks, missing, marks_lost, tail } = recovered;
+    this.folder = options.folder;
+    this.identity = options.identity;
+    this.segment_bytes = options.segment_bytes;
+    this.sync = options.sync;
     this.files = files;
     this.lock = lock;
     this.contents = contents;
-    this.queue = queue;
-    this.reader = new EntryReader(contents, options.identity);
+    this.spares = spares;
+    this.marks = marks;
+    this.missing = missing;
+    this.marks_lost = marks_lost;
     this.recovery = recovery;
+    this.active = tail.segment;
+    this.durable = { segment: tail.segment, offset: tail.offset };
+    this.queue = new AppendQueue(options.identity, options.segment_bytes, tail, () => !this.low_on_space);
+    this.reader = new EntryReader(contents, options.identity);
+    this.keeper = new Keeper(this, later);
+    this.keeper.wake();
   }
 
-  /** Makes the segment that the first append goes to, if recovery found none that goes on. */
-  async start(tail: LogTail): Promise<void> {
-    this.active = tail.segment;
-    this.unmarked = tail.unmarked;
-    if (!this.contents.segments.has(tail.segment)) {
-      try {
-        await this.createSegment(tail.segment);
-      } catch (error) {
-        await this.contents.closeFiles();
-        throw error;
-      }
-    }
-    this.rewriteStates();
-    this.wake();
+  get low_on_space(): boolean {
+    return this.keeper.low_on_space;
   }
 
   groups(): number[] {
@@ -153,10 +172,7 @@ class PortableLog implements LogEngine {
     }
     this.appended_bytes += this.queue.append(records, done);
     this.appended_records += records.length;
-    for (const record of records) {
-      if (record.kind === RecordKind.state) this.contents.states.appended(record.group, record.instance);
-    }
-    this.wake();
+    this.wakeWriter();
   }
 
   async read(group: number, instance: number): Promise<Uint8Array | null> {
@@ -172,21 +188,29 @@ class PortableLog implements LogEngine {
   truncate(group: number, before: number): void {
     this.checkOpen();
     this.contents.truncate(group, before);
-    if (this.failure === null) this.rewriteStates();
-    this.wake();
+    this.keeper.wake();
   }
 
   stats(): LogStats {
-    let disk_bytes = 0;
-    for (const segment of this.contents.segments.values()) disk_bytes += segment.size_bytes;
+    const { segments, segment_bytes, live_bytes, entries } = this.contents;
     return {
-      segments: this.contents.segments.size,
-      disk_bytes,
+      segments: segments.size,
+      disk_bytes: segment_bytes + this.spares.disk_bytes,
+      live_bytes,
       appended_records: this.appended_records,
       appended_bytes: this.appended_bytes,
+      rewritten_bytes: this.keeper.rewritten_bytes,
       syncs: this.syncs,
-      index_bytes: this.contents.entries.bytes,
+      index_bytes: entries.bytes,
     };
+  }
+
+  async settled(): Promise<void> {
+    for (;;) {
+      if (this.keeper.busy) await this.keeper.changed();
+      else if (this.running && !this.low_on_space) await this.changed();
+      else return;
+    }
   }
 
   close(): Promise<void> {
@@ -194,19 +218,44 @@ class PortableLog implements LogEngine {
     return this.closing;
   }
 
+  wakeWriter(): void {
+    if (!this.running && this.failure === null) void this.run();
+  }
+
+  addKeysInWork(keys: RecordKeys): void {
+    if (this.in_work !== null) keys.addBatch(this.in_work);
+  }
+
+  spareChanged(): void {
+    this.tell();
+  }
+
+  fail(error: unknown): void {
+    if (error instanceof AssertionError) throw error;
+    const cause = error instanceof Error ? error.message : String(error);
+    this.failure ??= new PhxError('LOG_POISONED', `a write or sync of the log failed: ${cause}`, { cause: error });
+    this.keeper.halt();
+    if (!this.running) this.failPending(this.failure);
+    this.tell();
+  }
+
   private async shutDown(): Promise<void> {
-    if (this.running) {
-      await new Promise<void>((resolve) => {
-        this.idle = resolve;
-      });
-    }
-    if (this.failure === null && this.unmarked) {
-      this.queue.appendMark();
-      await this.run();
-    }
+    this.tell();
+    while (this.running) await this.changed();
+    await this.keeper.stop();
     await this.reader.whenIdle();
     try {
+      if (this.failure === null) await this.marks.writeClean(this.keeper.marksRecord());
+    } finally {
+      await this.release();
+    }
+  }
+
+  private async release(): Promise<void> {
+    try {
       await this.contents.closeFiles();
+      await this.spares.close();
+      await this.marks.close();
     } finally {
       await this.lock.release();
     }
@@ -216,8 +265,17 @@ class PortableLog implements LogEngine {
     if (this.closing !== null) throw closedError();
   }
 
-  private wake(): void {
-    if (!this.running && this.failure === null) void this.run();
+  /** Resolves when something that is waited for may have happened: look again. */
+  private async changed(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.waiters.push(resolve);
+    });
+  }
+
+  private tell(): void {
+    const waiters = this.waiters;
+    this.waiters = [];
+    for (const resolve of waiters) resolve();
   }
 
   /** Writes batch after batch until nothing waits. Rejects only with an exception of a `done`, which is a defect. */
@@ -225,22 +283,23 @@ class PortableLog implements LogEngine {
     this.running = true;
     // What else is appended in this turn joins the first batch.
     await Promise.resolve();
-    while (this.failure === null && (!this.queue.empty || this.contents.mayHaveDead)) {
+    while (this.failure === null) {
       const batch = this.queue.take();
+      if (batch === null) break;
+      this.in_work = batch;
       try {
-        if (batch !== null) await this.commit(batch);
-        await this.removeDeadSegments();
+        await this.commit(batch);
       } catch (error) {
-        if (error instanceof AssertionError) throw error;
-        const cause = error instanceof Error ? error.message : String(error);
-        this.failure = new PhxError('LOG_POISONED', `a write or sync of the log failed: ${cause}`, { cause: error });
+        if (isFull(error)) this.failure ??= error;
+        else this.fail(error);
       }
-      if (batch !== null) for (const done of batch.done) done(this.failure);
+      this.in_work = null;
+      for (const done of batch.done) done(this.failure);
     }
     if (this.failure !== null) this.failPending(this.failure);
     // In one step with the last look at the queue: an append from now on starts the next run.
     this.running = false;
-    this.idle?.();
+    this.tell();
   }
 
   private failPending(failure: PhxError): void {
@@ -251,87 +310,62 @@ class PortableLog implements LogEngine {
 
   private async commit(batch: Batch): Promise<void> {
     if (batch.used_bytes === 0) return;
-    if (batch.segment !== this.active) {
-      await this.createSegment(batch.segment);
-      this.active = batch.segment;
-    }
-    const segment = this.contents.segment(batch.segment);
-    const buffers: Uint8Array[] = [batch.buffer.subarray(0, batch.used_bytes)];
+    if (batch.segment !== this.active) await this.rotate(batch.segment);
+    const { file, size_bytes } = this.contents.segment(batch.segment);
     const end = batch.start + batch.used_bytes;
-    if (end > segment.size_bytes) {
-      const ahead = Math.min(end + ZEROS_AHEAD_BYTES, Math.max(this.options.segment_bytes, end));
-      const grown = Math.ceil(ahead / BLOCK_BYTES) * BLOCK_BYTES;
-      buffers.push(zeros.subarray(0, grown - end));
-      segment.size_bytes = grown;
-    }
-    await segment.file.write(buffers, batch.start);
-    if (this.options.sync ?? true) {
-      await segment.file.sync();
+    assert(end <= size_bytes, 'a batch lies within its segment');
+    await file.write([batch.buffer.subarray(0, batch.used_bytes)], batch.start);
+    if (this.sync) {
+      await file.sync();
       this.syncs++;
     }
-    this.unmarked = !batch.mark;
+    // The keeper may have failed meanwhile: then nothing is reported durable any more.
+    if (this.failure !== null) throw this.failure;
+    this.durable = { segment: batch.segment, offset: end };
     this.index(batch);
-    this.rewriteStates();
     this.queue.recycle(batch);
+    this.keeper.wake();
+  }
+
+  /** Goes on in the spare, which the keeper has prepared or is preparing. */
+  private async rotate(id: number): Promise<void> {
+    while (!this.spares.has(id)) {
+      if (this.failure !== null) throw this.failure;
+      if (this.closing !== null && this.low_on_space) throw fullError();
+      await this.changed();
+    }
+    const file = await this.spares.take(id);
+    this.contents.addSegment(id, file, this.segment_bytes);
+    this.active = id;
+    this.keeper.wake();
   }
 
   /** Makes the records of a durable batch visible. */
   private index(batch: Batch): void {
+    const { segment, copied_from } = batch;
     const header = emptyHeader();
     for (let at = 0; at < batch.used_bytes; at += recordBytes(header.body_bytes)) {
       decodeRecordHeader(batch.buffer, at, header);
       const { kind, group, instance, body_bytes } = header;
-      const offset = batch.start + at;
-      if (kind === RecordKind.entry) this.contents.putEntry(group, instance, batch.segment, offset, body_bytes);
-      if (kind !== RecordKind.state) continue;
+      if (kind !== RecordKind.entry && kind !== RecordKind.state) continue;
+      // A copy of what has died or got a successor meanwhile is dead on arrival.
+      if (copied_from !== 0 && this.contents.segmentOf(kind, group, instance) !== copied_from) continue;
       const start = at + RECORD_HEADER_BYTES;
-      const body = Buffer.from(batch.buffer.subarray(start, start + body_bytes));
-      this.contents.putState(group, instance, batch.segment, offset, body);
+      const isState = kind === RecordKind.state;
+      const body = isState ? Buffer.from(batch.buffer.subarray(start, start + body_bytes)) : null;
+      this.contents.put({ kind, group, instance, segment, offset: batch.start + at, body_bytes }, body);
     }
-  }
-
-  /** The file gets its name only when its header is durable: a segment file without one is damaged. */
-  private async createSegment(id: number): Promise<void> {
-    const folder = this.options.folder;
-    const unfinished = join(folder, unfinishedSegmentName(id));
-    const file = await this.files.create(unfinished);
-    try {
-      await file.write([encodeSegmentHeader(this.options.identity, id, this.options.segment_bytes)], 0);
-      await file.sync();
-      await this.files.rename(unfinished, join(folder, segmentName(id)));
-      await this.files.syncFolder(folder);
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
-    this.contents.addSegment(id, file, SEGMENT_HEADER_BYTES);
-  }
-
-  /** Appends again the state records that alone keep an old segment. */
-  private rewriteStates(): void {
-    const held = this.contents.statesToRewrite(this.active);
-    if (held.length === 0) return;
-    const rewritten = held.map(({ group, slot, body }) => {
-      return { kind: RecordKind.state, group, instance: slot, body: [body] };
-    });
-    this.queue.appendRewritten(rewritten);
-    for (const { group, slot } of held) this.contents.states.appended(group, slot);
-  }
-
-  private async removeDeadSegments(): Promise<void> {
-    const dead = this.contents.takeDead(this.active);
-    if (dead.length === 0) return;
-    for (const segment of dead) {
-      segment.retired = true;
-      if (segment.readers === 0) await segment.file.close();
-    }
-    for (const segment of dead) await this.files.unlink(join(this.options.folder, segmentName(segment.id)));
-    await this.files.syncFolder(this.options.folder);
   }
 }
 
-const zeros = Buffer.alloc(ZEROS_AHEAD_BYTES + BLOCK_BYTES);
-
 function closedError(): PhxError {
   return new PhxError('LOG_CLOSED', 'the log is closed');
+}
+
+function fullError(): PhxError {
+  return new PhxError('LOG_FULL', 'the log was closed before there was space for what waited', { retryable: true });
+}
+
+function isFull(error: unknown): error is PhxError {
+  return error instanceof PhxError && error.code === 'LOG_FULL';
 }

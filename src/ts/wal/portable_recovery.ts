@@ -1,230 +1,232 @@
-/** What the log of the portable engine holds, and how opening finds it out from the segment files. */
+/** How opening finds out from the files of the folder what the log of the portable engine holds. */
 import { join } from 'node:path';
 import { assert } from '../errors.js';
 import type { LogTail } from './append_queue.js';
-import { type CorruptRecord, type LogOptions, RecordKind, type RecoveryReport } from './engine.js';
-import { EntryIndex } from './entry_index.js';
+import { LogContents } from './contents.js';
+import { type CorruptRecord, RecordKind, type RecoveryReport } from './engine.js';
 import type { LogFile, LogFiles } from './files.js';
 import {
   checkSegmentHeader,
-  isUnfinishedSegmentName,
+  EngineKind,
+  FORMAT_VERSION,
   RECORD_HEADER_BYTES,
   recordBytes,
   SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
   segmentName,
   segmentOfName,
   segmentSeed,
+  writeRecordHeader,
 } from './format.js';
+import { type FoundMarks, MARKS_NAME, Marks, type MarksRecord, UNFINISHED_MARKS_NAME } from './marks.js';
 import { type ScannedRecord, scanSegment } from './segment_scan.js';
-import { type HeldState, StateTable } from './state_table.js';
+import { type SpareOptions, SpareSegments } from './spare_segments.js';
 
-/** A segment file and how much of it lives. */
-export interface Segment {
-  readonly id: number;
-  readonly file: LogFile;
-  size_bytes: number;
-  /** Entries of the index that lie here. */
-  live_entries: number;
-  /** State records whose latest version lies here. */
-  live_states: number;
-  /** Damaged records without a key: nobody can tell that they are dead, so the segment stays. */
-  unreadable: number;
-  readers: number;
-  /** Removed; the file is closed when the last reader is done. */
-  retired: boolean;
-}
-
-/** Entries, states and segments, with the count of what lives in each segment. */
-export class LogContents {
-  readonly entries = new EntryIndex();
-  readonly states = new StateTable();
-  readonly segments = new Map<number, Segment>();
-  private readonly unlive = (segment: number): void => {
-    const held = this.segment(segment);
-    held.live_entries--;
-    if (held.live_entries === 0) this.swept = false;
-  };
-  /** False if a segment may have died since `takeDead`. */
-  private swept = false;
-
-  /** Whether `takeDead` is worth a look. */
-  get mayHaveDead(): boolean {
-    return !this.swept;
-  }
-
-  groups(): number[] {
-    const groups = new Set(this.entries.groups());
-    for (const group of this.states.groups()) groups.add(group);
-    return [...groups].sort((a, b) => a - b);
-  }
-
-  segment(id: number): Segment {
-    const segment = this.segments.get(id);
-    assert(segment !== undefined, `segment ${id} is known`);
-    return segment;
-  }
-
-  addSegment(id: number, file: LogFile, size_bytes: number): Segment {
-    assert(!this.segments.has(id), `segment ${id} is new`);
-    const counts = { live_entries: 0, live_states: 0, unreadable: 0, readers: 0, retired: false };
-    const segment: Segment = { id, file, size_bytes, ...counts };
-    this.segments.set(id, segment);
-    this.swept = false;
-    return segment;
-  }
-
-  putEntry(group: number, instance: number, segment: number, offset: number, body_bytes: number): void {
-    const previous = this.entries.set(group, instance, segment, offset, body_bytes);
-    this.segment(segment).live_entries++;
-    if (previous !== 0) this.unlive(previous);
-  }
-
-  putState(group: number, slot: number, segment: number, offset: number, body: Buffer | null): void {
-    const previous = this.states.durable(group, slot, segment, offset, body);
-    this.segment(segment).live_states++;
-    if (previous === 0) return;
-    const held = this.segment(previous);
-    held.live_states--;
-    if (held.live_entries === 0) this.swept = false;
-  }
-
-  truncate(group: number, before: number): void {
-    this.entries.truncate(group, before, this.unlive);
-  }
-
-  /** State records of the segments before `active` in which nothing else lives. */
-  statesToRewrite(active: number): HeldState[] {
-    if (this.swept) return [];
-    const held: HeldState[] = [];
-    for (const segment of this.idle(active)) held.push(...this.states.heldBy(segment.id));
-    return held;
-  }
-
-  /** Segments before `active` in which nothing lives; they are no longer part of the log. */
-  takeDead(active: number): Segment[] {
-    if (this.swept) return [];
-    this.swept = true;
-    const dead = [...this.idle(active)].filter((segment) => segment.live_states === 0);
-    for (const segment of dead) this.segments.delete(segment.id);
-    return dead;
-  }
-
-  async closeFiles(): Promise<void> {
-    for (const segment of this.segments.values()) await segment.file.close();
-  }
-
-  /** Segments before `active` in which no entry lives. */
-  private *idle(active: number): Iterable<Segment> {
-    for (const segment of this.segments.values()) {
-      if (segment.id < active && segment.live_entries === 0 && segment.unreadable === 0) yield segment;
-    }
-  }
-}
+/** Torn bytes are wiped in writes of this size. */
+const WIPE_BYTES = 1024 * 1024;
 
 export interface RecoveredLog {
   readonly contents: LogContents;
+  readonly spares: SpareSegments;
+  readonly marks: Marks;
   readonly report: Omit<RecoveryReport, 'elapsed_ms'>;
   readonly tail: LogTail;
+  /** Segments that the marks list and that are gone. */
+  readonly missing: readonly number[];
+  /** The marks themselves were lost, now or at an earlier opening. */
+  readonly marks_lost: boolean;
 }
 
 /**
- * Reads all segments of the folder, oldest first, and cuts a torn tail. All that it returns is durable.
+ * Reads all segments of the folder, oldest first, and wipes a torn tail. All that it returns is durable; the log goes on at
+ * `tail`, whose segment is there.
  *
- * @throws PhxError LOG_IDENTITY if a segment belongs to another identity, LOG_CORRUPT if its format is unknown, and
+ * @throws PhxError LOG_IDENTITY if a file belongs to another identity, LOG_CORRUPT if its format is unknown, and
  *   whatever `files` throws
  */
-export async function recoverLog(files: LogFiles, options: LogOptions): Promise<RecoveredLog> {
-  const contents = new LogContents();
+export async function recoverLog(files: LogFiles, options: SpareOptions): Promise<RecoveredLog> {
+  const recovery = new Recovery(files, options);
   try {
-    return await recoverInto(contents, files, options);
+    return await recovery.run();
   } catch (error) {
-    await contents.closeFiles();
+    await recovery.closeFiles();
     throw error;
   }
 }
 
-async function recoverInto(
-  contents: LogContents,
-  files: LogFiles,
-  { folder, identity, sync = true }: LogOptions,
-): Promise<RecoveredLog> {
-  const ids = await segmentsOf(files, folder);
-  const corrupt: CorruptRecord[] = [];
-  let tail: LogTail = { segment: 1, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, 1), unmarked: false };
-  let records = 0;
-  let bytes = 0;
-  let torn_bytes = 0;
-  for (const id of ids) {
-    const newest = id === ids[ids.length - 1];
-    const file = await files.open(join(folder, segmentName(id)));
-    const segment = contents.addSegment(id, file, 0);
-    const content = Buffer.from(new ArrayBuffer(await file.size()));
-    const filled = await file.read(content, 0);
-    assert(filled === content.length, 'a file is read to its end');
-    segment.size_bytes = content.length;
-    const headerIsSound = checkSegmentHeader(content, identity, id);
-    if (!headerIsSound) corrupt.push({ segment: id, offset: 0, group: null, instance: null });
-    const deliver = (record: ScannedRecord): void => {
-      records++;
-      bytes += recordBytes(record.body_bytes);
-      put(contents, id, content, record);
-    };
-    const scan = scanSegment(content, id, segmentSeed(identity, id), newest, deliver);
-    corrupt.push(...scan.corrupt);
-    for (const record of scan.corrupt) if (record.group === null) segment.unreadable++;
-    if (!newest) continue;
-    torn_bytes = scan.torn_bytes;
-    if (torn_bytes > 0) {
-      // Cut, not overwritten: what is left of it could otherwise pass as records behind the next ones.
-      await file.resize(scan.end);
-      segment.size_bytes = scan.end;
-    }
-    // The records may have been read from memory that never reached the disk; the caller will build on them.
-    if (sync) {
+class Recovery {
+  private readonly files: LogFiles;
+  private readonly options: SpareOptions;
+  private readonly contents = new LogContents();
+  private readonly spares: SpareSegments;
+  private marks: Marks | null = null;
+  private readonly corrupt: CorruptRecord[] = [];
+  private records = 0;
+  private bytes = 0;
+  private torn_bytes = 0;
+  /** Holds one segment after the other. */
+  private buffer = Buffer.alloc(0);
+
+  constructor(files: LogFiles, options: SpareOptions) {
+    this.files = files;
+    this.options = options;
+    this.spares = new SpareSegments(files, options);
+  }
+
+  async run(): Promise<RecoveredLog> {
+    const { folder, identity } = this.options;
+    const names = await this.files.list(folder);
+    if (names.includes(UNFINISHED_MARKS_NAME)) await this.files.unlink(join(folder, UNFINISHED_MARKS_NAME));
+    const found = names.includes(MARKS_NAME) ? await this.openMarks() : null;
+    const ids = await this.segmentsOf(names, found?.record ?? null);
+    const missing = (found?.record?.segments ?? []).filter((id) => !ids.includes(id));
+    for (const segment of missing) this.report(segment, 0);
+    let tail = firstOf(identity, 1);
+    let versions = 0;
+    for (const id of ids) {
+      const { file, content, header } = await this.readSegment(id);
+      versions = Math.max(versions, header?.version ?? FORMAT_VERSION);
+      const durable_end = durableEnd(id, ids, found?.record ?? null);
+      const scan = scanSegment(content, id, segmentSeed(identity, id), durable_end, (record) => {
+        this.put(id, content, record);
+      });
+      this.noteCorrupt(id, scan.corrupt);
+      if (id !== ids.at(-1)) continue;
+      this.torn_bytes = scan.torn_bytes;
+      await wipe(file, scan.end, scan.torn_bytes);
+      const end: LogTail = { segment: id, offset: scan.end, link: scan.link };
+      tail = scan.ended || header === null ? firstOf(identity, id + 1) : await this.goOn(file, end, header, content);
+      // The records may have been read from memory that never reached the disk; the caller will build on them.
       await file.sync();
-      await files.syncFolder(folder);
+      await this.files.syncFolder(folder);
     }
-    const { end: offset, link, unmarked } = scan;
-    tail = headerIsSound && !scan.sealed ? { segment: id, offset, link, unmarked } : nextSegment(identity, id);
+    const marks_lost = (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
+    if (marks_lost) this.report(0, 0);
+    const open = this.corrupt.filter((record) => !this.isSuperseded(record));
+    const marks = await this.startMarks(missing, marks_lost);
+    await this.startTail(names, tail);
+    await marks.write({ ...this.marksRecord(missing, marks_lost), durable: tail });
+    const { contents, spares, records, bytes, torn_bytes } = this;
+    const damaged_marks = found?.damaged ?? 0;
+    const report = { segments: ids.length, records, bytes, torn_bytes, corrupt: open, damaged_marks };
+    return { contents, spares, marks, report, tail, missing, marks_lost };
   }
-  const open = corrupt.filter((record) => !isSuperseded(contents, record));
-  const report = { segments: ids.length, records, bytes, torn_bytes, corrupt: open };
-  return { contents, report, tail };
-}
 
-/** Ids of the segment files, ascending. Files of segments that were never used are removed. */
-async function segmentsOf(files: LogFiles, folder: string): Promise<number[]> {
-  const ids: number[] = [];
-  for (const name of await files.list(folder)) {
-    const id = segmentOfName(name);
-    if (id !== null) ids.push(id);
-    else if (isUnfinishedSegmentName(name)) await files.unlink(join(folder, name));
+  async closeFiles(): Promise<void> {
+    await this.contents.closeFiles();
+    await this.spares.close();
+    await this.marks?.close();
   }
-  return ids.sort((a, b) => a - b);
-}
 
-function nextSegment(identity: Uint8Array, id: number): LogTail {
-  return { segment: id + 1, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, id + 1), unmarked: false };
-}
-
-function put(contents: LogContents, segment: number, content: Buffer, record: ScannedRecord): void {
-  const { kind, group, instance, offset, body_bytes } = record;
-  if (kind === RecordKind.entry) {
-    contents.putEntry(group, instance, segment, offset, body_bytes);
-    return;
+  private async openMarks(): Promise<FoundMarks> {
+    const { marks, found } = await Marks.open(this.files, this.options.folder, this.options.identity);
+    this.marks = marks;
+    return found;
   }
-  const start = offset + RECORD_HEADER_BYTES;
-  const body = record.damaged ? null : Buffer.from(content.subarray(start, start + body_bytes));
-  contents.putState(group, instance, segment, offset, body);
+
+  /** Ids of the segment files, ascending. Those that the marks say are removed go for good. */
+  private async segmentsOf(names: readonly string[], record: MarksRecord | null): Promise<number[]> {
+    const ids = names.map(segmentOfName).filter((id) => id !== null);
+    const listed = new Set(record?.segments ?? []);
+    const highest = record?.segments.at(-1) ?? 0;
+    const removed = ids.filter((id) => id < highest && !listed.has(id));
+    for (const id of removed) await this.files.unlink(join(this.options.folder, segmentName(id)));
+    return ids.filter((id) => !removed.includes(id)).sort((a, b) => a - b);
+  }
+
+  private async readSegment(id: number): Promise<{ file: LogFile; content: Buffer; header: SegmentHeader | null }> {
+    const { folder, identity } = this.options;
+    const file = await this.files.open(join(folder, segmentName(id)));
+    const size_bytes = await file.size().catch(async (error: unknown) => {
+      await file.close();
+      throw error;
+    });
+    this.contents.addSegment(id, file, size_bytes);
+    if (this.buffer.length < size_bytes) this.buffer = Buffer.from(new ArrayBuffer(size_bytes));
+    const content = this.buffer.subarray(0, size_bytes);
+    const filled = await file.read(content, 0);
+    assert(filled === size_bytes, 'a file is read to its end');
+    const header = checkSegmentHeader(content, identity, id);
+    if (header === null) this.report(id, 0);
+    return { file, content, header };
+  }
+
+  private put(segment: number, content: Buffer, record: ScannedRecord): void {
+    const { kind, offset, body_bytes, damaged } = record;
+    this.records++;
+    this.bytes += recordBytes(body_bytes);
+    const start = offset + RECORD_HEADER_BYTES;
+    const isState = kind === RecordKind.state && !damaged;
+    const body = isState ? Buffer.from(content.subarray(start, start + body_bytes)) : null;
+    this.contents.put({ ...record, segment }, body);
+    if (damaged) this.contents.segment(segment).damaged.add(offset);
+  }
+
+  private noteCorrupt(id: number, corrupt: readonly CorruptRecord[]): void {
+    this.corrupt.push(...corrupt);
+    for (const record of corrupt) if (record.group === null) this.contents.segment(id).unreadable++;
+  }
+
+  private report(segment: number, offset: number): void {
+    this.corrupt.push({ segment, offset, group: null, instance: null });
+  }
+
+  /** The newest segment goes on where it ended if it is as one that is made now; another one is sealed. */
+  private async goOn(file: LogFile, end: LogTail, header: SegmentHeader, content: Buffer): Promise<LogTail> {
+    const { identity, segment_bytes } = this.options;
+    const alike = header.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
+    if (alike && content.length === segment_bytes) return end;
+    const seal = Buffer.alloc(RECORD_HEADER_BYTES);
+    const { segment, offset, link } = end;
+    const fields = { kind: EngineKind.seal, flags: 0, group: 0, instance: 0, body_bytes: 0, batch: offset, link };
+    writeRecordHeader(seal, 0, offset, segmentSeed(identity, segment), { ...fields, body_crc: 0 });
+    await file.write([seal], offset);
+    return firstOf(identity, segment + 1);
+  }
+
+  private async startMarks(missing: readonly number[], lost: boolean): Promise<Marks> {
+    const { folder, identity } = this.options;
+    this.marks ??= await Marks.create(this.files, folder, identity, this.marksRecord(missing, lost));
+    return this.marks;
+  }
+
+  private marksRecord(missing: readonly number[], lost: boolean): MarksRecord {
+    const segments = [...this.contents.segments.keys(), ...missing].sort((a, b) => a - b);
+    return { durable: { segment: 0, offset: 0 }, segments, clean: false, lost };
+  }
+
+  /** Takes over the files beside the log, and makes the segment that the log goes on in if it is a new one. */
+  private async startTail(names: readonly string[], tail: LogTail): Promise<void> {
+    const isNew = !this.contents.segments.has(tail.segment);
+    await this.spares.adopt(names, isNew ? tail.segment : tail.segment + 1);
+    if (!isNew) return;
+    if (!this.spares.has(tail.segment)) await this.spares.prepare(tail.segment);
+    this.contents.addSegment(tail.segment, await this.spares.take(tail.segment), this.options.segment_bytes);
+  }
+
+  /** Whether a later record of the same key has taken the damaged one's place: then it is repaired. */
+  private isSuperseded(record: CorruptRecord): boolean {
+    const { segment, offset, group, instance } = record;
+    if (group === null || instance === null) return false;
+    const at = { group, instance, segment, offset, body_bytes: 0 };
+    const isCurrent = (kind: number): boolean => this.contents.isLive({ kind, ...at });
+    return !isCurrent(RecordKind.entry) && !isCurrent(RecordKind.state);
+  }
 }
 
-/** Whether a later record of the same key has taken the damaged one's place: then it is repaired. */
-function isSuperseded(contents: LogContents, record: CorruptRecord): boolean {
-  if (record.group === null || record.instance === null) return false;
-  const { segment, offset, group, instance } = record;
-  const entry = contents.entries.get(group, instance);
-  const state = contents.states.place(group, instance);
-  const isCurrent = (place: { segment: number; offset: number } | null): boolean =>
-    place !== null && place.segment === segment && place.offset === offset;
-  return !isCurrent(entry) && !isCurrent(state);
+function firstOf(identity: Uint8Array, segment: number): LogTail {
+  return { segment, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, segment) };
+}
+
+/** Up to where the segment `id` was durable, as far as is known. */
+function durableEnd(id: number, ids: readonly number[], record: MarksRecord | null): number {
+  const durable = record?.durable ?? { segment: 0, offset: 0 };
+  if (id !== ids.at(-1) || durable.segment > id) return Number.POSITIVE_INFINITY;
+  return durable.segment === id ? durable.offset : 0;
+}
+
+async function wipe(file: LogFile, start: number, bytes: number): Promise<void> {
+  for (let at = start; at < start + bytes; at += WIPE_BYTES) {
+    await file.write([Buffer.alloc(Math.min(WIPE_BYTES, start + bytes - at))], at);
+  }
 }

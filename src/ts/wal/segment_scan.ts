@@ -2,8 +2,9 @@
  * Reads one segment file: which records are in it, where it ends, and whether what is bad is a torn tail or corruption.
  *
  * A batch is written only after the batch before it is durable. So a bad place is corruption, never a torn tail, if any
- * record behind it belongs to a batch that began behind it (`batch` of its header), or if the segment is not the newest.
- * Else it lies in the last batch, which may not have been durable yet, and is cut with all that follows.
+ * record behind it belongs to a batch that began behind it (`batch` of its header), if the high-water marks say that it was
+ * durable, or if the segment is not the newest. Else it lies in the last batch, which may not have been durable yet, and is
+ * discarded with all that follows.
  */
 import { crc32c } from './crc32c.js';
 import { type CorruptRecord, RecordKind } from './engine.js';
@@ -33,11 +34,9 @@ export interface SegmentScan {
   readonly end: number;
   /** Checksum of the last header: the link of the next record. */
   readonly link: number;
-  /** The segment is full and closed by a seal. */
-  readonly sealed: boolean;
-  /** Records lie before `end`, the last of which is no mark of a clean close. */
-  readonly unmarked: boolean;
-  /** Bytes behind `end` that are not zero and were never durable. */
+  /** Closed by a seal, or damaged up to its end: no record may be appended. */
+  readonly ended: boolean;
+  /** Bytes behind `end` up to the last record header of this segment: never durable. */
   readonly torn_bytes: number;
   readonly corrupt: readonly CorruptRecord[];
 }
@@ -45,13 +44,14 @@ export interface SegmentScan {
 /**
  * Scans the bytes of a segment file and calls `deliver` for each record of the two kinds of engine.ts in order.
  *
- * @param newest whether this is the newest segment: only there can a tail be torn
+ * @param durable_end everything before this offset was durable: infinite for all but the newest segment, for that one what
+ *   the high-water marks say
  */
 export function scanSegment(
   bytes: Buffer,
   segment: number,
   seed: number,
-  newest: boolean,
+  durable_end: number,
   deliver: (record: ScannedRecord) => void,
 ): SegmentScan {
   const header = emptyHeader();
@@ -64,8 +64,8 @@ export function scanSegment(
   let link = seed;
   let chained = true;
   let sealed = false;
-  let unmarked = false;
-  let durableBefore = 0;
+  /** Of the sound headers behind the first bad place that may be torn. */
+  let behind: HeadersBehind | null = null;
 
   const release = (): void => {
     for (const record of held) deliver(record);
@@ -74,9 +74,9 @@ export function scanSegment(
     appendLink = link;
   };
   const wasDurable = (position: number): boolean => {
-    if (!newest) return true;
-    if (position >= durableBefore) durableBefore = batchBehind(bytes, position, seed);
-    return position < durableBefore;
+    if (position < durable_end) return true;
+    if (behind === null || position >= behind.batch) behind = headersBehind(bytes, position, seed);
+    return position < behind.batch;
   };
 
   while (!sealed && at < bytes.length) {
@@ -101,16 +101,16 @@ export function scanSegment(
     link = header.header_crc;
     if ((header.flags & FLAG_CONTINUES) !== 0) continue;
     release();
-    unmarked = header.kind !== EngineKind.mark;
   }
-  if (newest) {
-    const torn_bytes = sealed ? 0 : Math.max(0, lengthWithoutZeros(bytes) - appendStart);
-    return { end: appendStart, link: appendLink, sealed, unmarked, torn_bytes, corrupt };
+  if (durable_end === Number.POSITIVE_INFINITY) {
+    // Only a sealed segment has a successor: an end without a seal means that records are missing.
+    if (!sealed && chained) corrupt.push({ segment, offset: at, group: null, instance: null });
+    release();
+    return { end: at, link, ended: true, torn_bytes: 0, corrupt };
   }
-  // Only a sealed segment has a successor: an end without a seal means that records are missing.
-  if (!sealed && chained) corrupt.push({ segment, offset: at, group: null, instance: null });
-  release();
-  return { end: at, link, sealed, unmarked, torn_bytes: 0, corrupt };
+  const ended = sealed || at >= bytes.length;
+  const torn_bytes = ended ? 0 : tornEnd(bytes, appendStart, at, seed) - appendStart;
+  return { end: appendStart, link: appendLink, ended, torn_bytes, corrupt };
 }
 
 function toScanned(header: RecordHeader, offset: number, damaged: boolean): ScannedRecord {
@@ -121,7 +121,10 @@ function toScanned(header: RecordHeader, offset: number, damaged: boolean): Scan
 function bodyIsSound(bytes: Buffer, at: number, header: RecordHeader): boolean {
   const start = at + RECORD_HEADER_BYTES;
   const end = start + header.body_bytes;
-  return end <= bytes.length && crc32c(bytes, start, end) === header.body_crc;
+  const padded = at + recordBytes(header.body_bytes);
+  if (padded > bytes.length || crc32c(bytes, start, end) !== header.body_crc) return false;
+  for (let padding = end; padding < padded; padding++) if (bytes[padding] !== 0) return false;
+  return true;
 }
 
 /** Position of the next sound header at `from` or behind, or the end of the bytes. */
@@ -132,22 +135,32 @@ function nextHeader(bytes: Buffer, from: number, seed: number, header: RecordHea
   return bytes.length;
 }
 
-/** Highest batch start that a sound header behind `position` names, or `position` itself: all before was durable. */
-function batchBehind(bytes: Buffer, position: number, seed: number): number {
+interface HeadersBehind {
+  /** Highest batch start that one of them names, or the position: all before was durable. */
+  readonly batch: number;
+  /** End of the last of them, or the position. */
+  readonly end: number;
+}
+
+/** The sound headers behind `position`. */
+function headersBehind(bytes: Buffer, position: number, seed: number): HeadersBehind {
   const header = emptyHeader();
   let at = nextHeader(bytes, position + 8, seed, header);
   let batch = position;
+  let end = position;
   while (at < bytes.length) {
     batch = Math.max(batch, header.batch);
+    end = at + RECORD_HEADER_BYTES;
     at = nextHeader(bytes, at + 8, seed, header);
   }
-  return batch;
+  return { batch, end };
 }
 
-/** Length of the bytes without the zeros at their end. */
-function lengthWithoutZeros(bytes: Buffer): number {
-  let end = bytes.length;
-  while (end >= 8 && bytes.readInt32LE(end - 4) === 0 && bytes.readInt32LE(end - 8) === 0) end -= 8;
-  while (end > 0 && bytes[end - 1] === 0) end--;
-  return end;
+/** End of the last sound header that was never durable; the records from `start` to `bad` are such, too. */
+function tornEnd(bytes: Buffer, start: number, bad: number, seed: number): number {
+  const { end } = headersBehind(bytes, bad, seed);
+  if (end > bad) return end;
+  const header = emptyHeader();
+  const badHeaderIsSound = readRecordHeader(bytes, bad, bad, seed, header);
+  return badHeaderIsSound ? bad + RECORD_HEADER_BYTES : Math.max(start, bad);
 }

@@ -1,0 +1,178 @@
+/**
+ * The high-water marks: which segments there must be, and up to where the log is durable. They tell a torn tail from damage
+ * within the last batch, and notice a segment file that is gone. Two copies, written in turn (docs/on-disk-format.md).
+ */
+import { join } from 'node:path';
+import { assert } from '../errors.js';
+import { crc32c } from './crc32c.js';
+import type { LogFile, LogFiles } from './files.js';
+import { checkIdentity, IDENTITY_BYTES } from './format.js';
+
+export const MARKS_NAME = 'marks';
+/** Name of the file until its first copy is durable. */
+export const UNFINISHED_MARKS_NAME = 'marks.new';
+
+/** Most segments that the marks can list; the log grows no further. */
+export const SEGMENTS_MAX = 16_000;
+
+const SLOTS = 2;
+const SLOT_BYTES = 65_536;
+/** Size of the file. */
+export const MARKS_BYTES = SLOTS * SLOT_BYTES;
+const HEAD_BYTES = 56;
+const MARKS_VERSION = 2;
+const MAGIC = Buffer.from('PHXQMRK\n', 'latin1');
+const FLAG_CLEAN = 1;
+const FLAG_LOST = 2;
+
+/** A position of the log: all before it. */
+export interface LogPosition {
+  readonly segment: number;
+  readonly offset: number;
+}
+
+/** What a copy says. */
+export interface MarksRecord {
+  /** All records before it are durable. */
+  readonly durable: LogPosition;
+  /** Ids of the segments, ascending. */
+  readonly segments: readonly number[];
+  /** Written by a clean close. */
+  readonly clean: boolean;
+  /** Marks were missing or unreadable once: nobody knows what else is. */
+  readonly lost: boolean;
+}
+
+interface Slot extends MarksRecord {
+  readonly sequence: number;
+}
+
+/** What reading the file found. */
+export interface FoundMarks {
+  /** The newest sound copy, or null. */
+  readonly record: MarksRecord | null;
+  /** Unreadable copies that a crash does not explain. */
+  readonly damaged: number;
+  readonly sequence: number;
+}
+
+/** The file of an open log. */
+export class Marks {
+  private readonly file: LogFile;
+  private readonly identity: Uint8Array;
+  private sequence: number;
+
+  private constructor(file: LogFile, identity: Uint8Array, sequence: number) {
+    this.file = file;
+    this.identity = identity;
+    this.sequence = sequence;
+  }
+
+  /** Makes the file, with one copy of `record`. */
+  static async create(files: LogFiles, folder: string, identity: Uint8Array, record: MarksRecord): Promise<Marks> {
+    const unfinished = join(folder, UNFINISHED_MARKS_NAME);
+    const file = await files.create(unfinished);
+    const marks = new Marks(file, identity, 0);
+    try {
+      await file.write([Buffer.alloc(MARKS_BYTES)], 0);
+      await marks.write(record);
+      await files.rename(unfinished, join(folder, MARKS_NAME));
+      await files.syncFolder(folder);
+      return marks;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Opens the file that is there.
+   *
+   * @throws PhxError LOG_IDENTITY if it belongs to another identity
+   */
+  static async open(
+    files: LogFiles,
+    folder: string,
+    identity: Uint8Array,
+  ): Promise<{ marks: Marks; found: FoundMarks }> {
+    const file = await files.open(join(folder, MARKS_NAME));
+    try {
+      const bytes = Buffer.alloc(MARKS_BYTES);
+      await file.read(bytes, 0);
+      const found = readMarks(bytes, identity);
+      return { marks: new Marks(file, identity, found.sequence), found };
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** Writes a copy, durable when this resolves. One call at a time. */
+  async write(record: MarksRecord): Promise<void> {
+    this.sequence++;
+    const bytes = encodeSlot(this.identity, record, this.sequence);
+    await this.file.write([bytes], (this.sequence % SLOTS) * SLOT_BYTES);
+    await this.file.sync();
+  }
+
+  /** Writes both copies: what one of them loses from now on is damage. */
+  async writeClean(record: MarksRecord): Promise<void> {
+    for (let slot = 0; slot < SLOTS; slot++) await this.write({ ...record, clean: true });
+  }
+
+  close(): Promise<void> {
+    return this.file.close();
+  }
+}
+
+/**
+ * Reads the bytes of the file.
+ *
+ * @throws PhxError LOG_IDENTITY if a copy belongs to another identity
+ */
+export function readMarks(bytes: Buffer, identity: Uint8Array): FoundMarks {
+  const slots = [0, SLOT_BYTES].map((at) => readSlot(bytes.subarray(at, at + SLOT_BYTES), identity));
+  const sound = slots.filter((slot) => slot !== null).sort((a, b) => b.sequence - a.sequence);
+  const newest = sound[0] ?? null;
+  const crash_explains = newest !== null && !newest.clean;
+  const damaged = crash_explains ? 0 : SLOTS - sound.length;
+  return { record: newest, damaged, sequence: newest?.sequence ?? 0 };
+}
+
+function encodeSlot(identity: Uint8Array, record: MarksRecord, sequence: number): Buffer {
+  const { durable, segments, clean, lost } = record;
+  assert(segments.length <= SEGMENTS_MAX, 'the marks list all segments');
+  const crc_at = HEAD_BYTES + 4 * segments.length;
+  const bytes = Buffer.alloc(crc_at + 4);
+  bytes.set(MAGIC, 0);
+  bytes.writeUInt32LE(MARKS_VERSION, 8);
+  bytes.writeUInt32LE(segments.length, 12);
+  bytes.set(identity, 16);
+  bytes.writeBigUInt64LE(BigInt(sequence), 32);
+  bytes.writeUInt32LE(durable.segment, 40);
+  bytes.writeUInt32LE(durable.offset, 44);
+  bytes.writeUInt32LE((clean ? FLAG_CLEAN : 0) | (lost ? FLAG_LOST : 0), 48);
+  segments.forEach((segment, index) => {
+    bytes.writeUInt32LE(segment, HEAD_BYTES + 4 * index);
+  });
+  bytes.writeUInt32LE(crc32c(bytes, 0, crc_at), crc_at);
+  return bytes;
+}
+
+function readSlot(bytes: Buffer, identity: Uint8Array): Slot | null {
+  assert(bytes.length === SLOT_BYTES, 'a copy has its size');
+  if (!bytes.subarray(0, MAGIC.length).equals(MAGIC) || bytes.readUInt32LE(8) !== MARKS_VERSION) return null;
+  const count = bytes.readUInt32LE(12);
+  if (count > SEGMENTS_MAX) return null;
+  const crc_at = HEAD_BYTES + 4 * count;
+  if (crc32c(bytes, 0, crc_at) !== bytes.readUInt32LE(crc_at)) return null;
+  checkIdentity(bytes.subarray(16, 16 + IDENTITY_BYTES), identity);
+  const flags = bytes.readUInt32LE(48);
+  return {
+    sequence: Number(bytes.readBigUInt64LE(32)),
+    durable: { segment: bytes.readUInt32LE(40), offset: bytes.readUInt32LE(44) },
+    segments: Array.from({ length: count }, (_, index) => bytes.readUInt32LE(HEAD_BYTES + 4 * index)),
+    clean: (flags & FLAG_CLEAN) !== 0,
+    lost: (flags & FLAG_LOST) !== 0,
+  };
+}

@@ -1,0 +1,188 @@
+// Goal: a full disk is met before a write of the log meets it: new segments fail to be prepared, and nothing else does. Method:
+// the portable engine on files that cannot be made; both engines on a small file system where one can be mounted.
+import { spawnSync } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { LogEngine } from '../../src/ts/wal/engine.js';
+import { openPortable } from '../../src/ts/wal/portable.js';
+import { FailingFiles } from './failing_files.js';
+import { append, engines, entry, identity, open, state, temporaryFolder, text } from './fixture.js';
+
+/** Timers that run when the test says so. */
+class Timers {
+  private readonly waiting = new Set<() => void>();
+
+  readonly later = (_delay_ms: number, run: () => void): (() => void) => {
+    this.waiting.add(run);
+    return () => this.waiting.delete(run);
+  };
+
+  runAll(): void {
+    for (const run of this.waiting) {
+      this.waiting.delete(run);
+      run();
+    }
+  }
+}
+
+interface FullLog {
+  readonly log: LogEngine;
+  readonly files: FailingFiles;
+  readonly timers: Timers;
+  /** Entries of group 1, from 1 on. */
+  readonly entries: number;
+}
+
+/** A log whose newest segment is full but for some small records, on a disk without space for another. */
+async function fullLog(t: ExecutionContext): Promise<FullLog> {
+  const files = new FailingFiles();
+  const timers = new Timers();
+  const folder = join(temporaryFolder(t), 'log');
+  const log = await openPortable({ folder, identity, segment_bytes: 8192 }, { files, later: timers.later });
+  t.teardown(() => log.close());
+  await log.settled();
+  t.false(log.low_on_space);
+  files.setFull(true);
+  let entries = 0;
+  while (!log.low_on_space) {
+    await append(log, entry(1, ++entries, Buffer.alloc(1000, entries)));
+    await log.settled();
+  }
+  return { log, files, timers, entries };
+}
+
+function appendOrFull(log: LogEngine, instance: number): Promise<void> | 'full' {
+  try {
+    return append(log, entry(1, instance, Buffer.alloc(1000, instance)));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'LOG_FULL') return 'full';
+    throw error;
+  }
+}
+
+test('what fits into the newest segment is taken, what does not is refused with a typed error', async (t) => {
+  const { log, entries } = await fullLog(t);
+  let last = entries;
+  for (;;) {
+    const appended = appendOrFull(log, last + 1);
+    if (appended === 'full') break;
+    await appended;
+    last++;
+  }
+  t.true(last - entries >= 2, 'the reserve is there');
+  t.throws(() => log.append([entry(1, last + 1, Buffer.alloc(1000))], () => t.fail()), {
+    code: 'LOG_FULL',
+    message: /no space for another/,
+  });
+  await append(log, state(1, 0, 'a promise still fits'));
+  t.is(text(log.state(1, 0)), 'a promise still fits');
+  t.is((await log.readRange(1, 1, 1e6, 1e9)).length, last);
+});
+
+test('when space returns the log takes appends again', async (t) => {
+  const { log, files, timers, entries } = await fullLog(t);
+  timers.runAll();
+  await log.settled();
+  t.true(log.low_on_space, 'another attempt, as vain');
+  files.setFull(false);
+  timers.runAll();
+  await log.settled();
+  t.false(log.low_on_space);
+  for (let instance = entries + 1; instance <= entries + 20; instance++) {
+    await append(log, entry(1, instance, Buffer.alloc(1000)));
+    await log.settled();
+  }
+});
+
+test('truncation makes space on a full disk: the files of dead segments are used again', async (t) => {
+  const { log, entries } = await fullLog(t);
+  log.truncate(1, entries);
+  await log.settled();
+  t.false(log.low_on_space);
+  // A queue that is drained as fast as it is filled goes on without a new file.
+  for (let instance = entries + 1; instance <= entries + 50; instance++) {
+    await append(log, entry(1, instance, Buffer.alloc(1000, instance)));
+    log.truncate(1, instance - 2);
+    await log.settled();
+  }
+  t.deepEqual(await log.read(1, entries + 50), new Uint8Array(1000).fill(entries + 50));
+});
+
+test('what already waits for a segment is given up when the log is closed without space', async (t) => {
+  const files = new FailingFiles();
+  const folder = join(temporaryFolder(t), 'log');
+  const log = await openPortable({ folder, identity, segment_bytes: 8192 }, { files, later: new Timers().later });
+  files.setFull(true);
+  // All in one turn: nobody knows yet that there is no space for the third segment.
+  const outcomes: string[] = [];
+  for (let instance = 1; instance <= 12; instance++) {
+    log.append([entry(1, instance, Buffer.alloc(1000, instance))], (error) => outcomes.push(error?.message ?? 'durable'));
+  }
+  await log.settled();
+  await log.close();
+  t.is(outcomes.length, 12);
+  const durable = outcomes.filter((outcome) => outcome === 'durable').length;
+  t.true(durable >= 3 && durable < 12);
+  t.regex(outcomes.at(-1) ?? '', /before there was space/);
+  const again = await openPortable({ folder, identity, segment_bytes: 8192 });
+  t.teardown(() => again.close());
+  t.deepEqual(again.recovery.corrupt, []);
+  t.is((await again.readRange(1, 1, 100, 1e9)).length, durable);
+});
+
+/** Mounts a file system of this size, or says why not. */
+function mountSmall(t: ExecutionContext, bytes: number): string | null {
+  const folder = temporaryFolder(t);
+  const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', folder]);
+  if (status !== 0) return null;
+  t.teardown(() => {
+    spawnSync('umount', ['--lazy', folder]);
+  });
+  return folder;
+}
+
+for (const engine of engines) {
+  test(`${engine}: a file system that is full costs nothing, and drains`, async (t) => {
+    const mount = mountSmall(t, 1024 * 1024);
+    if (mount === null) {
+      t.log('skipped: file systems cannot be mounted here');
+      t.pass();
+      return;
+    }
+    const log = await open(t, engine, join(mount, 'log'), { segment_bytes: 64 * 1024 });
+    await log.settled();
+    const ballast = join(mount, 'ballast');
+    let last = 0;
+    let refused = false;
+    while (!refused) {
+      const appended = appendOrFull(log, last + 1);
+      refused = appended === 'full';
+      if (appended === 'full') break;
+      await appended;
+      last++;
+      await log.settled();
+    }
+    t.true(log.low_on_space);
+    t.true(last > 100);
+    // Somebody else takes what is left.
+    try {
+      writeFileSync(ballast, Buffer.alloc(1024 * 1024));
+    } catch {
+      // As much as there was.
+    }
+    log.truncate(1, last);
+    await log.settled();
+    t.false(log.low_on_space);
+    for (let instance = last + 1; instance <= last + 300; instance++) {
+      await append(log, entry(1, instance, Buffer.alloc(1000, instance)));
+      log.truncate(1, instance - 2);
+      await log.settled();
+    }
+    rmSync(ballast);
+    await log.close();
+    const again = await open(t, engine, join(mount, 'log'), { segment_bytes: 64 * 1024 });
+    t.deepEqual(again.recovery.corrupt, []);
+    t.deepEqual(await again.read(1, last + 300), new Uint8Array(1000).fill((last + 300) % 256));
+  });
+}
