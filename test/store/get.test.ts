@@ -22,7 +22,7 @@ class Fixture {
       0,
       items.map((item) => (typeof item === 'string' ? testItem(item) : item)),
     );
-    await addItems(body, { view: this.view, log: this.log, now_ms: () => 0 });
+    await addItems(body, { view: this.view, log: this.log, hasSpace: () => true, now_ms: () => 0 });
   }
 
   get(changes: Init<GetRequest> = {}): ReturnType<typeof getItems> {

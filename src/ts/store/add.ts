@@ -12,6 +12,8 @@ import type { StoreView } from './store_view.js';
 export interface AddDependencies {
   readonly view: StoreView;
   readonly log: ReplicatedLog;
+  /** False while the disk is full: what is left of it serves acknowledgements and retention, so that items can leave. */
+  readonly hasSpace: () => boolean;
   /** Wall clock. */
   readonly now_ms: () => number;
 }
@@ -30,7 +32,7 @@ export interface Added {
  * request or holds a malformed item; nothing was proposed then.
  */
 export async function addItems(body: Uint8Array, dependencies: AddDependencies): Promise<Added | Refusal> {
-  const { view, log, now_ms } = dependencies;
+  const { view, log, hasSpace, now_ms } = dependencies;
   const request = scanAddRequest(body);
   const { queue_id } = request;
   const items = request.items.length;
@@ -40,6 +42,7 @@ export async function addItems(body: Uint8Array, dependencies: AddDependencies):
   const group = groupOfQueue(queue_id, log.groups);
   const elsewhere = checkMaster(view, log, group);
   if (elsewhere !== null) return elsewhere;
+  if (!hasSpace()) return refusal(RetCode.PROPOSE_FAST_REJECT);
   try {
     const { result } = await log.propose(group, encodeAdd(now_ms(), body));
     assert(isAddResult(result) && result.items === items, 'an ADD is applied as it was proposed');

@@ -100,7 +100,8 @@ class Recovery {
       await file.sync();
       await this.files.syncFolder(folder);
     }
-    const marks_lost = (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
+    const marks_lost =
+      (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
     if (marks_lost) this.report(0, 0);
     const open = this.corrupt.filter((record) => !this.isSuperseded(record));
     const marks = await this.startMarks(missing, marks_lost);

@@ -1,8 +1,9 @@
 /** Goes through the records of a sealed segment from its file, in windows. */
+
+import type { PlacedRecord } from './contents.js';
 import { crc32c } from './crc32c.js';
 import { RecordKind } from './engine.js';
 import type { LogFile } from './files.js';
-import type { PlacedRecord } from './contents.js';
 import {
   EngineKind,
   emptyHeader,
