@@ -5,12 +5,12 @@ import { RetCode } from '../../src/ts/protocol/ret_code.js';
 import { type AddDependencies, addItems } from '../../src/ts/store/add.js';
 import { StoreStateMachine } from '../../src/ts/store/state_machine.js';
 import { MemoryLog } from './memory_log.js';
-import { addBody, STORE_ID, TOPIC_ID, test_replicas, testItem, testView } from './requests.js';
+import { addBody, STORE_ID, TOPIC_ID, test_add_settings, test_replicas, testItem, testView } from './requests.js';
 
 function setUp(view = testView()): { log: MemoryLog; machine: StoreStateMachine; dependencies: AddDependencies } {
   const machine = new StoreStateMachine(2);
   const log = new MemoryLog(machine, 2, test_replicas);
-  return { log, machine, dependencies: { view, log, hasSpace: () => true, now_ms: () => 1_700_000_000_000 } };
+  return { log, machine, dependencies: { view, log, ...test_add_settings, now_ms: () => 1_700_000_000_000 } };
 }
 
 test('the items of one Add get consecutive cursors, the reply has the first', async (t) => {

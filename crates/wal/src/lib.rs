@@ -4,6 +4,7 @@
 //! modules here mirror the ones there. `engine` is the way in, `node` the addon around it.
 #![deny(unsafe_code)]
 
+pub mod add_request;
 mod contents;
 pub mod engine;
 pub mod error;
@@ -22,3 +23,7 @@ mod states;
 #[allow(unsafe_code, missing_docs)]
 #[cfg_attr(test, allow(dead_code))]
 mod node;
+#[cfg(feature = "node")]
+#[allow(unsafe_code)]
+#[cfg_attr(test, allow(dead_code))]
+mod node_add;

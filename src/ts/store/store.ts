@@ -12,6 +12,7 @@ import { PaxosNode } from '../paxos/node.js';
 import { RpcServer } from '../rpc/server.js';
 import type { LogEngine } from '../wal/engine.js';
 import { openLog } from '../wal/open.js';
+import { checkAddPortably, nativeAddChecker } from './add_check.js';
 import { ConfiguredView } from './configured_view.js';
 import { CursorSync, process_timers } from './cursor_sync.js';
 import { groupList, MasterWatch } from './master_watch.js';
@@ -286,6 +287,7 @@ export class Store {
     this.#service.serve({
       log: node,
       onAcknowledged: (group, queue_id, consumer_group) => cursor_sync.mark(group, queue_id, consumer_group),
+      checkAdd: (log.engine === 'native' ? nativeAddChecker() : null) ?? checkAddPortably,
       hasSpace: () => !log.low_on_space,
     });
   }

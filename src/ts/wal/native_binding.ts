@@ -74,6 +74,11 @@ export interface NativeBinding {
   /** Must be that of this file: an addon of other sources may lie in native/. */
   readonly BINDING_VERSION: number;
   openLog(options: NativeOptions, committed: NativeCommitted): Promise<NativeLog>;
+  /**
+   * Scans an Add request (crates/wal/src/node_add.rs). Returns the byte at which the envelope is malformed, or -1; `result`
+   * gets topic, store, queue, number of items, their bytes, those of another topic, the byte of a malformed item or -1.
+   */
+  scanAddRequestBody(body: Uint8Array, ownTopicId: number, result: Int32Array): number;
 }
 
 /** Rises with every change of these declarations, in crates/wal/src/node.rs too. */
@@ -103,7 +108,7 @@ function load(): Loaded {
 function isBinding(addon: unknown): addon is NativeBinding {
   if (typeof addon !== 'object' || addon === null) return false;
   if (!('BINDING_VERSION' in addon) || addon.BINDING_VERSION !== BINDING_VERSION) return false;
-  return 'openLog' in addon && typeof addon.openLog === 'function';
+  return ['openLog', 'scanAddRequestBody'].every((name) => name in addon);
 }
 
 function reasonOf(error: unknown): string {
