@@ -26,7 +26,7 @@ export class SegmentReader {
   private readonly file: LogFile;
   private readonly segment: number;
   private readonly seed: number;
-  private readonly size_bytes: number;
+  private size_bytes: number;
   private window = Buffer.alloc(0);
   private window_start = 0;
   private offset = SEGMENT_HEADER_BYTES;
@@ -74,6 +74,8 @@ export class SegmentReader {
     const window = Buffer.allocUnsafeSlow(Math.max(0, length));
     const filled = await this.file.read(window, this.offset);
     this.window = window.subarray(0, filled);
+    // A file that is shorter than it was has nothing behind its end.
+    if (filled < window.length) this.size_bytes = this.offset + filled;
     this.window_start = this.offset;
     return 0;
   }
