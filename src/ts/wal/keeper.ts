@@ -256,7 +256,8 @@ export class Keeper {
     if (copies.length < living.length) rewriting.skipped = true;
     if (copies.length === 0) return true;
     const bytes = copies.reduce((sum, { body }) => sum + recordBytes(body[0]?.length ?? 0), 0);
-    if (this.low && !queue.fits(bytes)) {
+    // The rest of the newest segment is spent only on what frees a segment.
+    if (this.low && !queue.fits(segment.live_bytes)) {
       this.rewriting = null;
       return false;
     }
