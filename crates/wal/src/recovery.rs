@@ -97,8 +97,7 @@ impl<'a> Recovering<'a> {
         let Some(next) = newest.checked_add(1) else {
             return Err(LogError::new(ErrorCode::Io, "the ids of the log's segments are used up"));
         };
-        let mut report =
-            Recovery { segments: ids.len() as u64, damaged_marks: found.damaged, ..Recovery::default() };
+        let mut report = Recovery { segments: ids.len() as u64, damaged_marks: found.damaged, ..Recovery::default() };
         report.corrupt.extend(missing.iter().map(|segment| keyless(*segment)));
         let tail = first_of(&options.identity, next);
         let marks_lost = found.record.as_ref().is_some_and(|record| record.lost);
