@@ -7,6 +7,7 @@ import { heldNote, LogFolder } from './wal_tool/log_folder.js';
 import { Output } from './wal_tool/output.js';
 import { Progress } from './wal_tool/progress.js';
 import { repair } from './wal_tool/repair.js';
+import { goneNote } from './wal_tool/survey.js';
 import { verify } from './wal_tool/verify.js';
 
 const STATUS = { fine: 0, problems: 1, failed: 2 } as const;
@@ -28,7 +29,8 @@ async function walTool(args: readonly string[], output: Output, progress: Progre
     case 'dump': {
       const folder = await LogFolder.open(command.folder);
       if (folder.holder !== null) console.error(`note: ${heldNote(folder)}`);
-      await dump(folder, command.options, output);
+      const gone = await dump(folder, command.options, output);
+      for (const id of gone) console.error(`note: ${goneNote(id)}`);
       return STATUS.fine;
     }
     case 'repair': {

@@ -25,13 +25,19 @@ const KIND_NAMES: Readonly<Record<number, string>> = {
   [EngineKind.mark]: 'mark',
 };
 
-/** Prints the records that are asked for, until nobody reads any more. */
-export async function dump(folder: LogFolder, options: DumpOptions, output: Output): Promise<void> {
+/**
+ * Prints the records that are asked for, until nobody reads any more. Returns the segments that were removed before they
+ * could be read.
+ */
+export async function dump(folder: LogFolder, options: DumpOptions, output: Output): Promise<number[]> {
+  const gone: number[] = [];
   for (const id of folder.segments.ids) {
-    if (output.closed) return;
+    if (output.closed) break;
     const found = await folder.scan(id, () => undefined);
-    if (found !== null) await dumpSegment(found, options, output);
+    if (found === null) gone.push(id);
+    else await dumpSegment(found, options, output);
   }
+  return gone;
 }
 
 async function dumpSegment(found: FoundSegment, options: DumpOptions, output: Output): Promise<void> {

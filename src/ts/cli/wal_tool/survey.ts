@@ -63,7 +63,7 @@ export async function survey(
       deliver(id, record);
     });
     if (found === null) {
-      notes.push(`${segmentName(id)} was removed by the running process meanwhile`);
+      notes.push(goneNote(id));
       continue;
     }
     problems.push(...headerProblems(folder, found));
@@ -74,6 +74,11 @@ export async function survey(
   }
   progress.end();
   return { segments, problems, notes };
+}
+
+/** Says that a segment was not read. */
+export function goneNote(id: number): string {
+  return `${segmentName(id)} was removed by the running process meanwhile`;
 }
 
 export function corruption(segment: number | null, offset: number | null, what: string): Problem {
