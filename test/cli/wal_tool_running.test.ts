@@ -7,8 +7,11 @@ import { watch } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { LogFolder } from '../../src/ts/cli/wal_tool/log_folder.js';
 import { RpcClient } from '../../src/ts/rpc/client.js';
+import type { LogFile } from '../../src/ts/wal/files.js';
 import { isLockName } from '../../src/ts/wal/folder_lock.js';
+import { openToRead } from '../../src/ts/wal/node_files.js';
 import { addBody, testItem } from '../store/requests.js';
 import { StoreCluster } from '../store/store_fixture.js';
 import { append, entry, folderInMemory, open, state, temporaryFolder } from '../wal/fixture.js';
@@ -61,6 +64,44 @@ test('while segments are filled, removed and recycled, nothing looks damaged', a
   await append(log, entry(2, 1, 'and takes more'));
   await log.close();
   t.is((await walTool('verify', folder)).status, 0);
+});
+
+test('a batch that is written while the newest segment is read is no damage; what stays damaged is', async (t) => {
+  const path = join(folderInMemory(t), 'log');
+  const log = await open(t, 'portable', path);
+  for (let instance = 1; instance <= 4; instance++) await append(log, entry(1, instance, 'x'.repeat(100)));
+  const record_bytes = 40 + 104;
+  const [second, third] = [4096 + record_bytes, 4096 + 2 * record_bytes];
+  let readings = 0;
+  // Pages of the first reading are older than those behind them; the disk's own damage is there each time.
+  const openFile = async (name: string): Promise<LogFile> => {
+    const file = await openToRead(name);
+    const read = async (target: Uint8Array, position: number): Promise<number> => {
+      const filled = await file.read(target, position);
+      if (!name.endsWith('.seg') || target.length <= 4096) return filled;
+      readings++;
+      target.fill(0x51, third, third + 50);
+      if (readings === 1) target.fill(0, second, second + 50);
+      return filled;
+    };
+    return {
+      size: () => file.size(),
+      read,
+      write: (buffers, position) => file.write(buffers, position),
+      sync: () => file.sync(),
+      close: () => file.close(),
+    };
+  };
+  const folder = await LogFolder.open(path, { openFile });
+  const instances: number[] = [];
+  const found = await folder.scan(1, ({ instance }) => instances.push(instance));
+  t.is(readings, 3, 'until two of them agree');
+  t.deepEqual(
+    found?.scan.corrupt.map(({ offset }) => offset),
+    [third],
+  );
+  t.deepEqual(instances, [1, 2, 4]);
+  await log.close();
 });
 
 test('the log of another process: held while it lives, killed at any moment it is clean or torn', async (t) => {

@@ -29,6 +29,8 @@ import { UsageError } from './arguments.js';
 
 /** Looks at a folder whose segments are being removed, before what is missing counts as missing. */
 const LOOKS_MAX = 5;
+/** Readings of a segment that is being written, before what they agree on is taken. */
+const READINGS_MAX = 5;
 
 /** A place for a copy of the high-water marks. */
 export interface FoundCopy {
@@ -54,6 +56,15 @@ export interface FoundSegment {
   readonly scan: SegmentScan;
 }
 
+type OpenFile = typeof openToRead;
+
+export interface ReadOptions {
+  /** This process has taken the folder's lock: there is no other holder. */
+  readonly own_lock?: boolean;
+  /** How files are opened; tests look over its shoulder. */
+  readonly openFile?: OpenFile;
+}
+
 interface Look {
   readonly holder: string | null;
   readonly names: readonly string[];
@@ -72,9 +83,16 @@ export class LogFolder implements Look {
   readonly headers: ReadonlyMap<string, SegmentHeader | null>;
   /** Whose log it is, or null if nothing readable says so. */
   readonly identity: Buffer | null;
+  private readonly openFile: OpenFile;
   private buffer = Buffer.alloc(0);
 
-  private constructor(path: string, look: Look, headers: ReadonlyMap<string, SegmentHeader | null>) {
+  private constructor(
+    path: string,
+    look: Look,
+    headers: ReadonlyMap<string, SegmentHeader | null>,
+    openFile: OpenFile,
+  ) {
+    this.openFile = openFile;
     this.path = path;
     this.holder = look.holder;
     this.names = look.names;
@@ -89,23 +107,23 @@ export class LogFolder implements Look {
   /**
    * Looks at the log in `path`, or in the data folder `path`.
    *
-   * @param own whether this process has taken the folder's lock
    * @throws UsageError if there is none, PhxError LOG_CORRUPT for a format of newer software, errors of the file system
    */
-  static async open(path: string, own = false): Promise<LogFolder> {
+  static async open(path: string, options: ReadOptions = {}): Promise<LogFolder> {
+    const openFile = options.openFile ?? openToRead;
     const folder = await logFolderOf(path);
-    let look = await lookAt(folder, own);
+    let look = await lookAt(folder, options);
     // The marks were read before the names: what has been removed in between is no longer listed at the next look.
     for (let looks = 1; looks < LOOKS_MAX && look.holder !== null && look.segments.missing.length > 0; looks++) {
-      look = await lookAt(folder, own);
+      look = await lookAt(folder, options);
     }
     const headers = new Map<string, SegmentHeader | null>();
     const spares = look.names.filter((name) => segmentOfSpareName(name) !== null);
     for (const name of [...look.segments.ids.map(segmentName), ...spares]) {
-      const block = await readHead(join(folder, name), SEGMENT_HEADER_BYTES);
+      const block = await readHead(openFile, join(folder, name), SEGMENT_HEADER_BYTES);
       if (block !== null) headers.set(name, readSegmentHeader(block));
     }
-    return new LogFolder(folder, look, headers);
+    return new LogFolder(folder, look, headers, openFile);
   }
 
   /** Whether there are files of more than one log. Opening refuses such a folder. */
@@ -127,21 +145,25 @@ export class LogFolder implements Look {
 
   /**
    * Reads and scans a segment. Null if it was removed since the folder was looked at. A batch that is being written while
-   * it is read may look like damage; damage stays where it is, so only what a second reading finds again counts.
+   * it is read may look like damage; damage stays where it is, so only what the next reading finds again counts.
    */
   async scan(id: number, deliver: (record: ScannedRecord) => void): Promise<FoundSegment | null> {
-    if (this.holder === null || id !== this.newest) return this.scanOnce(id, deliver);
-    const before = await this.scanOnce(id, () => undefined);
-    const found = await this.scanOnce(id, deliver);
-    if (before === null || found === null) return null;
-    const offsets = new Set(before.scan.corrupt.map(({ offset }) => offset));
-    const corrupt = found.scan.corrupt.filter(({ offset }) => offsets.has(offset));
-    return { ...found, scan: { ...found.scan, corrupt } };
+    const moves = this.holder !== null && id === this.newest;
+    let before = new Set<number>();
+    for (let readings = 1; ; readings++) {
+      const bytes = await this.read(id);
+      if (bytes === null) return null;
+      if (!moves) return this.scanBytes(id, bytes, deliver);
+      const offsets = this.scanBytes(id, bytes, () => undefined).scan.corrupt.map(({ offset }) => offset);
+      if (readings === READINGS_MAX || offsets.every((offset) => before.has(offset))) {
+        const { scan, ...found } = this.scanBytes(id, bytes, deliver);
+        return { ...found, scan: { ...scan, corrupt: scan.corrupt.filter(({ offset }) => before.has(offset)) } };
+      }
+      before = new Set(offsets);
+    }
   }
 
-  private async scanOnce(id: number, deliver: (record: ScannedRecord) => void): Promise<FoundSegment | null> {
-    const bytes = await this.read(id);
-    if (bytes === null) return null;
+  private scanBytes(id: number, bytes: Buffer, deliver: (record: ScannedRecord) => void): FoundSegment {
     const header = readSegmentHeader(bytes);
     const own = header !== null && header.segment === id ? header.identity : null;
     const seed = segmentSeed(own ?? this.identity ?? Buffer.alloc(0), id);
@@ -151,7 +173,7 @@ export class LogFolder implements Look {
 
   private async read(id: number): Promise<Buffer | null> {
     const path = join(this.path, segmentName(id));
-    const file = await unlessGone(openToRead(path));
+    const file = await unlessGone(this.openFile(path));
     if (file === null) return this.gone(id);
     try {
       const size_bytes = await file.size();
@@ -202,15 +224,15 @@ async function logFolderOf(path: string): Promise<string> {
   throw new UsageError(`${path} holds no log: ${advice}`);
 }
 
-async function lookAt(folder: string, own: boolean): Promise<Look> {
-  const holder = own ? null : await findHolder(folder);
-  const marks = await readMarksFile(join(folder, MARKS_NAME));
+async function lookAt(folder: string, { own_lock = false, openFile = openToRead }: ReadOptions): Promise<Look> {
+  const holder = own_lock ? null : await findHolder(folder);
+  const marks = await readMarksFile(openFile, join(folder, MARKS_NAME));
   const names = (await readdir(folder)).sort();
   return { holder, names, marks, segments: listSegments(names, marks?.newest ?? null) };
 }
 
-async function readMarksFile(path: string): Promise<FoundMarksFile | null> {
-  const head = await readHead(path, MARKS_BYTES);
+async function readMarksFile(openFile: OpenFile, path: string): Promise<FoundMarksFile | null> {
+  const head = await readHead(openFile, path, MARKS_BYTES);
   if (head === null) return null;
   const bytes = Buffer.concat([head, Buffer.alloc(MARKS_BYTES - head.length)]);
   const copies = readSlots(bytes).map((slot, index): FoundCopy => {
@@ -225,8 +247,8 @@ async function readMarksFile(path: string): Promise<FoundMarksFile | null> {
 }
 
 /** The first `bytes_max` bytes of a file, null if it is gone. */
-async function readHead(path: string, bytes_max: number): Promise<Buffer | null> {
-  const file = await unlessGone(openToRead(path));
+async function readHead(openFile: OpenFile, path: string, bytes_max: number): Promise<Buffer | null> {
+  const file = await unlessGone(openFile(path));
   if (file === null) return null;
   try {
     const bytes = Buffer.alloc(bytes_max);

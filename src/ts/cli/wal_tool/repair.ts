@@ -19,7 +19,7 @@ export async function repair(path: string, write: boolean, output: Output, progr
   const lock = await lockFolder(folder.path);
   try {
     // What was seen before the lock was taken may have changed.
-    return await mend(await LogFolder.open(path, true), write, output, progress);
+    return await mend(await LogFolder.open(path, { own_lock: true }), write, output, progress);
   } finally {
     await lock.release();
   }
