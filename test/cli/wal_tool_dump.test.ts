@@ -1,5 +1,5 @@
-// Goal: wal_tool dump prints what is asked for, whole, explains what a store wrote, and ends when nobody reads any more. Method:
-// real runs; the bodies are made by the code that a store makes them with.
+// Goal: wal_tool dump prints what is asked for, whole, explains what a store wrote, and ends when nobody reads any more.
+// Method: real runs; the bodies are made by the code that a store makes them with.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import test from 'ava';

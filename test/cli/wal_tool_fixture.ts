@@ -1,4 +1,4 @@
-/** What the tests of `wal_tool` share: runs of the program, logs to look at, and what a folder holds to the last bit. */
+/** What the tests of `wal_tool` share: runs of the program, logs to look at, and the whole state of a folder. */
 import { spawn } from 'node:child_process';
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';

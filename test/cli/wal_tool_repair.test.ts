@@ -1,5 +1,5 @@
-// Goal: wal_tool repair does what opening does with a torn tail, and nothing else. Method: the end of a log that was killed is
-// torn at different places; one copy is opened, the other one repaired.
+// Goal: wal_tool repair does what opening does with a torn tail, and nothing else. Method: the end of a log that was
+// killed is torn at different places; one copy is opened, the other one repaired.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -36,7 +36,7 @@ for (const [what, cut, key] of [
       verified?.stdout ?? '',
       new RegExp(`^torn tail: segment 1 offset ${torn_at}${key}: \\d+ bytes of an append`),
     );
-    t.regex(verified?.stdout ?? '', /^0 corrupt, 1 torn: 1 segments, 1 records/m);
+    t.regex(verified?.stdout ?? '', /^0 corrupt, 1 torn: 1 segment, 1 record,/m);
     t.regex(runs.get('inspect')?.stdout ?? '', /^0000000001\.seg +2 +torn /m);
     const statuses = runs.get('dump')?.lines.map((line) => JSON.parse(line).status);
     t.deepEqual(statuses, cut > torn_at + 48 + 40 ? ['sound', 'torn', 'torn'] : ['sound', 'torn']);

@@ -133,8 +133,8 @@ export function scanSegment(
 }
 
 /**
- * Offsets of the sound record headers of a segment in [from, through), each read into `header`; what is unreadable between
- * them is left out. Ends behind a seal.
+ * Offsets of the sound record headers of a segment in [from, through), each read into `header`; what is unreadable
+ * between them is left out. Ends behind a seal.
  */
 export function* headersOf(
   bytes: Buffer,

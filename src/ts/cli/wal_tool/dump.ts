@@ -26,8 +26,8 @@ const KIND_NAMES: Readonly<Record<number, string>> = {
 };
 
 /**
- * Prints the records that are asked for, until nobody reads any more. Returns the segments that were removed before they
- * could be read.
+ * Prints the records that are asked for, until nobody reads any more. Returns the segments that were removed before
+ * they could be read.
  */
 export async function dump(folder: LogFolder, options: DumpOptions, output: Output): Promise<number[]> {
   const gone: number[] = [];

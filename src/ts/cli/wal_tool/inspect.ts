@@ -8,7 +8,7 @@ import type { Output } from './output.js';
 import type { Progress } from './progress.js';
 import { Repairs } from './repairs.js';
 import { type SegmentFinding, survey } from './survey.js';
-import { bytesText, table } from './table.js';
+import { bytesText, counted, table } from './table.js';
 
 interface SizedFile {
   readonly name: string;
@@ -99,7 +99,8 @@ async function sized(folder: LogFolder, wanted: (name: string) => boolean): Prom
 
 function linesOf(report: Inspection): string[] {
   const { totals, problems } = report;
-  const damage = problems === 0 ? 'no problems were found' : `${problems} problems: wal_tool verify says which`;
+  const damage =
+    problems === 0 ? 'no problems were found' : `${counted(problems, 'problem')}: wal_tool verify says which`;
   return [
     `folder    ${report.folder}`,
     `held by   ${report.holder ?? 'nobody'}`,
@@ -116,7 +117,8 @@ function linesOf(report: Inspection): string[] {
     '',
     ...groupLines(report.groups),
     '',
-    `totals    ${totals.entries} entries, ${totals.states} states in ${totals.segments} segments and ${totals.groups} groups`,
+    `totals    ${counted(totals.entries, 'entry', 'entries')}, ${counted(totals.states, 'state')} in ` +
+      `${counted(totals.segments, 'segment')} and ${counted(totals.groups, 'group')}`,
     `          ${bytesText(totals.record_bytes)} of records, ${bytesText(totals.live_bytes)} live, ` +
       `${bytesText(totals.disk_bytes)} on disk`,
     `          ${damage}`,
@@ -134,7 +136,7 @@ function marksLines(marks: Inspection['marks']): string[] {
     const said = [
       `sequence ${sequence}`,
       `durable up to segment ${durable.segment} offset ${durable.offset}`,
-      `lists ${segments?.length} segments`,
+      `lists ${counted(segments?.length ?? 0, 'segment')}`,
       ...flags.filter((flag) => flag !== ''),
     ];
     return `${head}copy ${index}: ${said.join(', ')}`;

@@ -1,4 +1,4 @@
-/** A log's folder as one that only reads sees it. Takes no lock; the files of a running store move while they are read. */
+/** A log's folder as a reader sees it. Takes no lock: the files of a running store move while they are read. */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LOG_FOLDER } from '../../store/log_folder.js';
@@ -144,8 +144,8 @@ export class LogFolder implements Look {
   }
 
   /**
-   * Reads and scans a segment. Null if it was removed since the folder was looked at. A batch that is being written while
-   * it is read may look like damage; damage stays where it is, so only what the next reading finds again counts.
+   * Reads and scans a segment. Null if it was removed since the folder was looked at. A batch that is being written
+   * while it is read may look like damage; damage stays where it is, so only what the next reading finds again counts.
    */
   async scan(id: number, deliver: (record: ScannedRecord) => void): Promise<FoundSegment | null> {
     const moves = this.holder !== null && id === this.newest;

@@ -13,6 +13,11 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   });
 }
 
+/** A number and what it counts. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
 const UNITS = ['KiB', 'MiB', 'GiB', 'TiB'];
 
 export function bytesText(bytes: number): string {

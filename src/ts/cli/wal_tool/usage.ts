@@ -1,7 +1,7 @@
 /** What `--help` prints. */
 
-const FOLDER = `FOLDER is the folder of a log (0000000001.seg, …, marks) or the data folder of a store (DataDirPath), which has
-it in log/.`;
+const FOLDER = `FOLDER is the folder of a log (0000000001.seg, …, marks) or the data folder of a store (DataDirPath),
+which has it in log/.`;
 
 const READ_ONLY = `Changes nothing, and works while the store runs and on a read-only file system.`;
 
@@ -25,8 +25,8 @@ wal_tool COMMAND --help says more.
 
 const inspect = `Usage: wal_tool inspect FOLDER [--json]
 
-Prints what the log holds: format version, identity, high-water marks, each segment, each Paxos group, totals. "live" is the
-latest record of each key; the log does not record what the store has let go of, so less may be needed than is shown.
+Prints what the log holds: format version, identity, high-water marks, each segment, each Paxos group, totals.
+"live" is the latest record of each key; the log does not record what the store has let go of, so less may be needed.
 
 ${FOLDER}
 
@@ -55,8 +55,8 @@ Exit status: 0 no problems, 1 problems, 2 wrong usage, or the folder cannot be r
 
 const dump = `Usage: wal_tool dump FOLDER [options]
 
-Prints one JSON object a line for each record, in the order of the log: segment, offset, kind, group, instance, bytes (of the
-body), flags, body_crc, status (sound, damaged or torn). A place without a readable record has kind null.
+Prints one JSON object a line for each record, in the order of the log: segment, offset, kind, group, instance, bytes
+(of the body), flags, body_crc, status (sound, damaged or torn). A place without a readable record has kind null.
 
 ${FOLDER}
 
@@ -72,15 +72,15 @@ Exit status: 0, also where something is damaged (verify is for that); 2 wrong us
 
 const repair = `Usage: wal_tool repair FOLDER [--write]
 
-Says what a crash left unfinished at the end of the log. With --write it wipes that, exactly as starting the store does, and
-nothing else: damage to what was durable is never touched. A log that a process holds is refused.
+Says what a crash left unfinished at the end of the log. With --write it wipes that, exactly as starting the store does,
+and nothing else: damage to what was durable is never touched. A log that a process holds is refused.
 
 ${FOLDER}
 
   --write   do it
 
-Exit status: 0 nothing is left to do, 1 there is a torn tail (without --write) or damage, 2 wrong usage, the folder cannot be
-read or is held.
+Exit status: 0 nothing is left to do, 1 there is a torn tail (without --write) or damage, 2 wrong usage, the folder
+cannot be read or is held.
 `;
 
 export const usages = { tool, inspect, verify, dump, repair };

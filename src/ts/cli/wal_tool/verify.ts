@@ -4,7 +4,7 @@ import type { Output } from './output.js';
 import type { Progress } from './progress.js';
 import { Repairs } from './repairs.js';
 import { type Problem, type Survey, survey } from './survey.js';
-import { bytesText } from './table.js';
+import { bytesText, counted } from './table.js';
 
 /** Prints each problem, or one JSON document; returns how many there are. */
 export async function verify(folder: LogFolder, json: boolean, output: Output, progress: Progress): Promise<number> {
@@ -51,5 +51,5 @@ function summary(found: Survey, open: readonly Problem[]): string {
   const { segments, records, bytes } = totalsOf(found);
   const torn = open.filter(({ kind }) => kind === 'torn tail').length;
   const what = open.length === 0 ? 'clean' : `${open.length - torn} corrupt, ${torn} torn`;
-  return `${what}: ${segments} segments, ${records} records, ${bytesText(bytes)}`;
+  return `${what}: ${counted(segments, 'segment')}, ${counted(records, 'record')}, ${bytesText(bytes)}`;
 }
