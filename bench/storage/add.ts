@@ -54,7 +54,7 @@ export async function runAdd(options: Options, folder: string): Promise<AddRepor
   const { engines, seconds, rounds, profile } = options;
   return Processes.with(folder, engines, profile, async (processes) => {
     progress('add: preparing the logs');
-    await processes.openPrimed();
+    await processes.openPrimed(options.segment_bytes);
     const rows: AddRow[] = [];
     const cells: AddCell[] = [];
     for (const shape of SHAPES) {

@@ -56,7 +56,7 @@ export async function runAppends(options: Options, folder: string): Promise<Appe
   const subjects: Subject[] = [...options.engines, 'growing'];
   return Processes.with(folder, [...subjects, 'limit'], options.profile, async (processes) => {
     progress('appends: preparing the logs');
-    await processes.openPrimed();
+    await processes.openPrimed(options.segment_bytes);
     const rows: AppendRow[] = [];
     const cells: AppendCell[] = [];
     for (const bytes of options.sizes) {

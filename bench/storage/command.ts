@@ -6,8 +6,15 @@ export type EngineName = LogEngine['engine'];
 /** `growing` is the portable engine with files that grow, `limit` no engine but a plain loop of writes and syncs. */
 export type Subject = EngineName | 'growing' | 'limit';
 
+export interface OpenOptions {
+  readonly subject: Subject;
+  readonly folder: string;
+  readonly segment_bytes: number;
+  readonly sync: boolean;
+}
+
 export type Command =
-  | { readonly task: 'open'; readonly subject: Subject; readonly folder: string; readonly sync: boolean }
+  | ({ readonly task: 'open' } & OpenOptions)
   | { readonly task: 'prime' }
   | { readonly task: 'appends'; readonly bytes: number; readonly outstanding: number; readonly seconds: number }
   | { readonly task: 'limit'; readonly batch_bytes: number; readonly seconds: number }

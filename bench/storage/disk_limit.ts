@@ -7,18 +7,21 @@ import { join } from 'node:path';
 import type { Figures, LimitKey } from './command.js';
 import { quantile } from './figures.js';
 
-const FILE_BYTES = 128 * 1024 * 1024;
-const FILL_BYTES = 4 * 1024 * 1024;
+/** As many bytes as a log takes that uses its segments again. */
+const FILE_SEGMENTS = 4;
+const FILL_BYTES = 1024 * 1024;
 const WARM_UP_SHARE = 0.2;
 
 export class DiskLimit {
   private readonly descriptor: number;
+  private readonly file_bytes: number;
   private position = 0;
 
-  constructor(folder: string) {
+  constructor(folder: string, segment_bytes: number) {
+    this.file_bytes = FILE_SEGMENTS * segment_bytes;
     this.descriptor = openSync(join(folder, 'limit'), 'w');
     const block = Buffer.alloc(FILL_BYTES, 'z');
-    for (let at = 0; at < FILE_BYTES; at += FILL_BYTES) {
+    for (let at = 0; at < this.file_bytes; at += FILL_BYTES) {
       writeSync(this.descriptor, block, 0, FILL_BYTES, at);
       fdatasyncSync(this.descriptor);
     }
@@ -49,7 +52,7 @@ export class DiskLimit {
     const until_ms = now_ms + seconds * 1000;
     while (now_ms < until_ms) {
       const began_ms = now_ms;
-      if (this.position + batch.length > FILE_BYTES) this.position = 0;
+      if (this.position + batch.length > this.file_bytes) this.position = 0;
       writeSync(this.descriptor, batch, 0, batch.length, this.position);
       fdatasyncSync(this.descriptor);
       this.position += batch.length;

@@ -39,7 +39,7 @@ type FilledKey = OpenKey | ReadKey | SingleKey;
 const FILLED_KEYS: readonly FilledKey[] = [...OPEN_KEYS, ...READ_KEYS, 'single_wall_us', 'single_loop_us'];
 
 export async function runFilledLog(options: Options, folder: string): Promise<FilledLogReport> {
-  const { engines, rounds, seconds } = options;
+  const { engines, rounds, seconds, segment_bytes } = options;
   const records = Math.floor((options.fill_mib * 1024 * 1024) / RECORD_BYTES);
   const log = join(folder, 'filled');
   progress(`recovery: filling ${options.fill_mib} MiB`);
@@ -49,7 +49,10 @@ export async function runFilledLog(options: Options, folder: string): Promise<Fi
     progress(`recovery, reads: ${engine}, round ${round + 1}`);
     // A new process each time: what a former opening left in memory must not speed up this one.
     return withProcess(options, async (one) => {
-      const opened = await one.ask({ task: 'open', subject: engine, folder: log, sync: true }, OPEN_KEYS);
+      const opened = await one.ask(
+        { task: 'open', subject: engine, folder: log, segment_bytes, sync: true },
+        OPEN_KEYS,
+      );
       const command = { task: 'ranges', records, seconds: wantsReads ? seconds : 0.01 } as const;
       const range = await one.ask({ ...command, entries: Math.min(RANGE_ENTRIES, records) }, READ_KEYS);
       const single = await one.ask({ ...command, entries: 1 }, READ_KEYS);
@@ -69,7 +72,7 @@ export async function runFilledLog(options: Options, folder: string): Promise<Fi
 async function fill(options: Options, folder: string, records: number): Promise<void> {
   const subject = options.engines[0] ?? 'portable';
   await withProcess(options, async (one) => {
-    await one.ask({ task: 'open', subject, folder, sync: false });
+    await one.ask({ task: 'open', subject, folder, segment_bytes: options.segment_bytes, sync: false });
     await one.ask({ task: 'fill', records, bytes: RECORD_BYTES });
     await one.ask({ task: 'close' });
   });

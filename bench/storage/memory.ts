@@ -48,7 +48,7 @@ async function measureMemory(options: Options, engine: EngineName, folder: strin
   const first = Math.round(entries * FIRST_SHARE);
   const one = new MeasuredProcess(options.profile);
   try {
-    await one.ask({ task: 'open', subject: engine, folder, sync: false });
+    await one.ask({ task: 'open', subject: engine, folder, segment_bytes: options.segment_bytes, sync: false });
     await one.ask({ task: 'fill', records: first, bytes: ENTRY_BYTES });
     const before = await one.ask({ task: 'memory' }, MEMORY_KEYS);
     await one.ask({ task: 'fill', records: entries - first, bytes: ENTRY_BYTES });

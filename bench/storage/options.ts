@@ -16,6 +16,7 @@ Measures both log engines side by side on this machine's disk, without network a
   --rounds N              measurements of each figure; their median is reported (3)
   --fill_mib M            size of the log in reads and recovery (1024)
   --entries_million M     entries in memory (2; 1 to 10)
+  --segment_mib M         size of a segment (32)
   --folder FOLDER         where the logs are made, on the disk to be measured (the folder for temporary files)
   --json FILE             writes all figures (docs/performance.md describes them)
   --profile FOLDER        has each process write a CPU profile there`;
@@ -35,6 +36,7 @@ export interface Options {
   readonly rounds: number;
   readonly fill_mib: number;
   readonly entries_million: number;
+  readonly segment_bytes: number;
   readonly folder: string;
   readonly json: string | null;
   readonly profile: string | null;
@@ -52,6 +54,7 @@ export function readOptions(): Options {
       rounds: { type: 'string', default: '3' },
       fill_mib: { type: 'string', default: '1024' },
       entries_million: { type: 'string', default: '2' },
+      segment_mib: { type: 'string', default: '32' },
       folder: { type: 'string', default: tmpdir() },
       json: { type: 'string' },
       profile: { type: 'string' },
@@ -72,6 +75,7 @@ export function readOptions(): Options {
     rounds: numberIn('rounds', values.rounds, 1, 100),
     fill_mib: numberIn('fill_mib', values.fill_mib, 1, 1 << 14),
     entries_million: numberIn('entries_million', values.entries_million, 0.01, 10),
+    segment_bytes: Math.round(numberIn('segment_mib', values.segment_mib, 1, 1024)) * 2 ** 20,
     folder: values.folder,
     json: values.json ?? null,
     profile: values.profile ?? null,

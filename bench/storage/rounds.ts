@@ -74,11 +74,11 @@ export class Processes {
   }
 
   /** Opens a log for each subject, and brings it to where it is after running for a while. */
-  async openPrimed(): Promise<void> {
+  async openPrimed(segment_bytes: number): Promise<void> {
     for (const [subject, one] of this.bySubject) {
       const folder = join(this.folder, subject);
       await mkdir(folder);
-      await one.ask({ task: 'open', subject, folder, sync: true });
+      await one.ask({ task: 'open', subject, folder, segment_bytes, sync: true });
       if (subject !== 'limit') await one.ask({ task: 'prime' });
     }
   }

@@ -6,33 +6,34 @@ import { openLog } from '../../src/ts/wal/open.js';
 import { openPortable } from '../../src/ts/wal/portable.js';
 import { makeAddBodies, TOPIC_ID } from './add_bodies.js';
 import { type Done, runClosedLoop } from './closed_loop.js';
-import type { AppendKey, Figures, LoopKey, MemoryKey, OpenKey, ReadKey, Subject } from './command.js';
+import type { AppendKey, Figures, LoopKey, MemoryKey, OpenKey, OpenOptions, ReadKey, Subject } from './command.js';
 import { GrowingFiles } from './growing_files.js';
 import { LoopClock } from './loop_time.js';
 import { SCANS, type ScanAdd } from './scan.js';
 
 const IDENTITY = new Uint8Array(16);
 const GROUP = 1;
-/** Entries that reach back this far live; what lies before is truncated, so that segments are used again. */
-const KEPT_BYTES = 16 * 1024 * 1024;
-const TRUNCATE_STEP_BYTES = 1024 * 1024;
-/** Fills more than three segments: then the log has the spare and the retired files that it goes on with. */
-const PRIME_RECORDS = 112;
-const PRIME_BYTES = 1024 * 1024;
+/** The last half of a segment lives; what lies before is truncated in steps, so that segments are used again. */
+const KEPT_SEGMENTS = 1 / 2;
+const TRUNCATE_STEP_SEGMENTS = 1 / 32;
+/** When this much was written, the log has the spare and the retired files that it goes on with. */
+const PRIME_SEGMENTS = 3.5;
+const PRIME_STEP_SEGMENTS = 1 / 32;
 const FILL_RECORDS = 1024;
 const ADD_OUTSTANDING = 64;
 const ADD_BODIES = 16;
 
-type LogSubject = Exclude<Subject, 'limit'>;
+type LogOptions = OpenOptions & { readonly subject: Exclude<Subject, 'limit'> };
 
 export class LogUnderTest {
   private readonly log: LogEngine;
   private readonly scan: ScanAdd;
+  private readonly segment_bytes: number;
   /** Instance of the last append. */
   private last = 0;
 
-  static async open(subject: LogSubject, folder: string, sync: boolean): Promise<[LogUnderTest, Figures<OpenKey>]> {
-    const options = { folder, identity: IDENTITY, sync };
+  static async open({ subject, ...rest }: LogOptions): Promise<[LogUnderTest, Figures<OpenKey>]> {
+    const options = { ...rest, identity: IDENTITY };
     const started_ms = performance.now();
     const files = new GrowingFiles();
     const log = await (subject === 'growing'
@@ -41,19 +42,20 @@ export class LogUnderTest {
     const wall_ms = performance.now() - started_ms;
     const { elapsed_ms, records, bytes, corrupt } = log.recovery;
     assert(corrupt.length === 0, 'the log is sound');
-    return [new LogUnderTest(log), { wall_ms, elapsed_ms, records, bytes }];
+    return [new LogUnderTest(log, rest.segment_bytes), { wall_ms, elapsed_ms, records, bytes }];
   }
 
-  private constructor(log: LogEngine) {
+  private constructor(log: LogEngine, segment_bytes: number) {
     this.log = log;
+    this.segment_bytes = segment_bytes;
     this.scan = SCANS[log.engine];
     this.last = log.bounds(GROUP)?.last ?? 0;
   }
 
   /** Brings the log to where it is after running for a while: segments are truncated and used again. */
   async prime(): Promise<void> {
-    const body = [Buffer.alloc(PRIME_BYTES, 'p')];
-    for (let number = 0; number < PRIME_RECORDS; number++) {
+    const body = [Buffer.alloc(this.segment_bytes * PRIME_STEP_SEGMENTS, 'p')];
+    for (let filled = 0; filled < PRIME_SEGMENTS; filled += PRIME_STEP_SEGMENTS) {
       await this.appendMany(1, body);
       this.log.truncate(GROUP, this.last);
       await this.log.settled();
@@ -141,8 +143,8 @@ export class LogUnderTest {
     record_bytes: number,
     append: (done: Done) => void,
   ): Promise<Figures<AppendKey>> {
-    const kept = Math.ceil(KEPT_BYTES / record_bytes) + outstanding;
-    const step = Math.ceil(TRUNCATE_STEP_BYTES / record_bytes);
+    const kept = Math.ceil((this.segment_bytes * KEPT_SEGMENTS) / record_bytes) + outstanding;
+    const step = Math.ceil((this.segment_bytes * TRUNCATE_STEP_SEGMENTS) / record_bytes);
     const marks: LogStats[] = [];
     const start = (done: Done): void => {
       append(done);

@@ -18,12 +18,12 @@ process.on('message', (message) => {
 async function perform(command: Command): Promise<Figures> {
   switch (command.task) {
     case 'open': {
-      const { subject, folder, sync } = command;
+      const { task, subject, ...options } = command;
       if (subject === 'limit') {
-        limit = new DiskLimit(folder);
+        limit = new DiskLimit(options.folder, options.segment_bytes);
         return {};
       }
-      const [opened, figures] = await LogUnderTest.open(subject, folder, sync);
+      const [opened, figures] = await LogUnderTest.open({ ...options, subject });
       log = opened;
       return figures;
     }
