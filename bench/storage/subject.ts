@@ -1,15 +1,16 @@
 /** A log under measurement, in the process that this is done in. */
 import { assert } from '../../src/ts/errors.js';
+import type { AddChecker } from '../../src/ts/store/add_check.js';
 import { type LogEngine, type LogStats, RecordKind } from '../../src/ts/wal/engine.js';
 import { recordBytes } from '../../src/ts/wal/format.js';
 import { openLog } from '../../src/ts/wal/open.js';
 import { openPortable } from '../../src/ts/wal/portable.js';
 import { makeAddBodies, TOPIC_ID } from './add_bodies.js';
+import { checkerOf } from './checker.js';
 import { type Done, runClosedLoop } from './closed_loop.js';
 import type { AppendKey, Figures, LoopKey, MemoryKey, OpenKey, OpenOptions, ReadKey, Subject } from './command.js';
 import { GrowingFiles } from './growing_files.js';
 import { LoopClock } from './loop_time.js';
-import { SCANS, type ScanAdd } from './scan.js';
 
 const IDENTITY = new Uint8Array(16);
 const GROUP = 1;
@@ -27,7 +28,7 @@ type LogOptions = OpenOptions & { readonly subject: Exclude<Subject, 'limit'> };
 
 export class LogUnderTest {
   private readonly log: LogEngine;
-  private readonly scan: ScanAdd;
+  private readonly check: AddChecker;
   private readonly segment_bytes: number;
   /** Instance of the last append. */
   private last = 0;
@@ -48,7 +49,7 @@ export class LogUnderTest {
   private constructor(log: LogEngine, segment_bytes: number) {
     this.log = log;
     this.segment_bytes = segment_bytes;
-    this.scan = SCANS[log.engine];
+    this.check = checkerOf(log.engine);
     this.last = log.bounds(GROUP)?.last ?? 0;
   }
 
@@ -73,7 +74,7 @@ export class LogUnderTest {
     return this.measureAppends(ADD_OUTSTANDING, seconds, recordBytes(bodies[0]?.[0].length ?? 0), (done) => {
       const body = bodies[this.last % ADD_BODIES];
       assert(body !== undefined, 'there is a body');
-      const scanned = this.scan(body[0], TOPIC_ID);
+      const scanned = this.check(body[0], TOPIC_ID);
       assert(scanned.items === items && scanned.strangers === 0, 'the scan finds the items');
       this.append(body, done);
     });
@@ -116,7 +117,7 @@ export class LogUnderTest {
     const started_ms = performance.now();
     const until_ms = started_ms + seconds * 1000;
     let scanned = 0;
-    while (performance.now() < until_ms) for (const body of bodies) scanned += this.scan(body, TOPIC_ID).items;
+    while (performance.now() < until_ms) for (const body of bodies) scanned += this.check(body, TOPIC_ID).items;
     return ((performance.now() - started_ms) * 1e6) / scanned;
   }
 

@@ -5,10 +5,10 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { makeAddBodies, TOPIC_ID } from '../../bench/storage/add_bodies.js';
+import { checkerOf } from '../../bench/storage/checker.js';
 import { median, medianRatio, medians, quantile } from '../../bench/storage/figures.js';
 import { GrowingFiles } from '../../bench/storage/growing_files.js';
 import { atLeast, atMost } from '../../bench/storage/report.js';
-import { SCANS } from '../../bench/storage/scan.js';
 import { openPortable } from '../../src/ts/wal/portable.js';
 import { append, engines, entry, identity, temporaryFolder } from '../wal/fixture.js';
 
@@ -70,11 +70,11 @@ test('the growing file has the size of what was written, and its log the same re
 test('Add bodies hold their items, and every engine finds them', (t) => {
   for (const engine of engines) {
     const [body, other] = makeAddBodies(2, 50, 100);
-    const scanned = SCANS[engine](body ?? new Uint8Array(), TOPIC_ID);
+    const scanned = checkerOf(engine)(body ?? new Uint8Array(), TOPIC_ID);
     t.is(scanned.items, 50);
     t.is(scanned.strangers, 0);
     t.true(scanned.item_bytes > 50 * 100);
-    t.is(SCANS[engine](other ?? new Uint8Array(), TOPIC_ID + 1).strangers, 50);
+    t.is(checkerOf(engine)(other ?? new Uint8Array(), TOPIC_ID + 1).strangers, 50);
   }
 });
 
