@@ -19,7 +19,7 @@ import {
 } from './format.js';
 import { type FoundMarks, MARKS_NAME, Marks, type MarksRecord, UNFINISHED_MARKS_NAME } from './marks.js';
 import { durableEnd, listSegments } from './segment_list.js';
-import { type FaultyPlace, type ScannedRecord, scanSegment } from './segment_scan.js';
+import { type ScannedRecord, scanSegment } from './segment_scan.js';
 import { type SpareOptions, SpareSegments } from './spare_segments.js';
 
 /** Torn bytes are wiped in writes of this size. */
@@ -81,7 +81,9 @@ class Recovery {
     const { ids, removed, missing } = listSegments(names, found?.record ?? null);
     for (const id of removed) await this.files.unlink(join(folder, segmentName(id)));
     for (const segment of missing) this.report(segment, 0);
-    let tail = firstOf(identity, 1);
+    // Ids are never used twice, not even that of a segment that is missing.
+    const next = 1 + Math.max(0, ids.at(-1) ?? 0, found?.record?.segments.at(-1) ?? 0);
+    let tail = firstOf(identity, next);
     let versions = 0;
     for (const id of ids) {
       const { file, content, header } = await this.readSegment(id);
@@ -95,7 +97,7 @@ class Recovery {
       this.torn_bytes = scan.torn_bytes;
       await wipe(file, scan.end, scan.torn_bytes);
       const end: LogTail = { segment: id, offset: scan.end, link: scan.link };
-      tail = scan.ended || header === null ? firstOf(identity, id + 1) : await this.goOn(file, end, header, content);
+      if (!scan.ended) tail = await this.goOn(file, end, header, content, next);
       // The records may have been read from memory that never reached the disk; the caller will build on them.
       await file.sync();
       await this.files.syncFolder(folder);
@@ -138,7 +140,7 @@ class Recovery {
     const filled = await file.read(content, 0);
     assert(filled === size_bytes, 'a file is read to its end');
     const header = checkSegmentHeader(content, identity, id);
-    if (header === null) this.report(id, 0);
+    if (header === null) this.noteCorrupt(id, [{ segment: id, offset: 0, group: null, instance: null }]);
     return { file, content, header };
   }
 
@@ -153,7 +155,7 @@ class Recovery {
     if (damaged) this.contents.segment(segment).damaged.add(offset);
   }
 
-  private noteCorrupt(id: number, corrupt: readonly FaultyPlace[]): void {
+  private noteCorrupt(id: number, corrupt: readonly CorruptRecord[]): void {
     for (const { segment, offset, group, instance } of corrupt) {
       this.corrupt.push({ segment, offset, group, instance });
       if (group === null) this.contents.segment(id).unreadable++;
@@ -164,17 +166,27 @@ class Recovery {
     this.corrupt.push({ segment, offset, group: null, instance: null });
   }
 
-  /** The newest segment goes on where it ended if it is as one that is made now; another one is sealed. */
-  private async goOn(file: LogFile, end: LogTail, header: SegmentHeader, content: Buffer): Promise<LogTail> {
+  /**
+   * The newest segment goes on where it ended if it is as one that is made now; another one is sealed, also one that holds
+   * damage without a key, so that it can be rewritten.
+   */
+  private async goOn(
+    file: LogFile,
+    end: LogTail,
+    header: SegmentHeader | null,
+    content: Buffer,
+    next: number,
+  ): Promise<LogTail> {
     const { identity, segment_bytes } = this.options;
-    const alike = header.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
-    if (alike && content.length === segment_bytes) return end;
+    const alike = header?.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
+    const readable = this.contents.segment(end.segment).unreadable === 0;
+    if (alike && readable && content.length === segment_bytes && next === end.segment + 1) return end;
     const seal = Buffer.alloc(RECORD_HEADER_BYTES);
     const { segment, offset, link } = end;
     const fields = { kind: EngineKind.seal, flags: 0, group: 0, instance: 0, body_bytes: 0, batch: offset, link };
     writeRecordHeader(seal, 0, offset, segmentSeed(identity, segment), { ...fields, body_crc: 0 });
     await file.write([seal], offset);
-    return firstOf(identity, segment + 1);
+    return firstOf(identity, next);
   }
 
   private async startMarks(missing: readonly number[], lost: boolean): Promise<Marks> {

@@ -120,16 +120,17 @@ export function scanSegment(
     if ((header.flags & FLAG_CONTINUES) !== 0) continue;
     release();
   }
-  if (durable_end === Number.POSITIVE_INFINITY) {
-    // Only a sealed segment has a successor: an end without a seal means that records are missing.
+  // A file that was cut by a former version, or just so, goes on behind its end.
+  const goes_on = !sealed && (at < bytes.length || (at === bytes.length && chained && at >= durable_end));
+  if (!goes_on) {
+    // Only a sealed segment has a successor, or is full: an end without a seal means that records are missing.
     if (!sealed && chained) corrupt.push({ segment, offset: at, group: null, instance: null, fault: 'no seal' });
     release();
     return { end: at, link, ended: true, torn_bytes: 0, torn: null, sealed, corrupt };
   }
-  const ended = sealed || at >= bytes.length;
-  const torn_bytes = ended ? 0 : tornEnd(bytes, appendStart, at, seed) - appendStart;
+  const torn_bytes = tornEnd(bytes, appendStart, at, seed) - appendStart;
   if (torn_bytes === 0) torn = null;
-  return { end: appendStart, link: appendLink, ended, torn_bytes, torn, sealed, corrupt };
+  return { end: appendStart, link: appendLink, ended: false, torn_bytes, torn, sealed, corrupt };
 }
 
 /**
