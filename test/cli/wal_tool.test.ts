@@ -1,5 +1,5 @@
-// Goal: wal_tool tells what a log holds and what is wrong with it, and changes nothing. Method: real runs of the program
-// over logs that the engine made, sound ones and ones that were operated on.
+// Goal: wal_tool tells what a log holds and what is wrong with it, and changes nothing. Method: real runs of the
+// program over logs that the engine made, sound ones and ones that were operated on.
 import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -267,8 +267,8 @@ test('the newest segment cut between two records, before what was durable, is co
   const folder = await closedLog(t, bodies('one', 'two', 'three'));
   truncateSync(join(folder, FIRST), SEGMENT_HEADER_BYTES + 96);
   t.deepEqual(await found(t, folder), [
-    'corruption: segment 1 offset 4192: the file ends before offset 4240, up to which the high-water marks say it was ' +
-      'durable',
+    'corruption: segment 1 offset 4192: the file ends before offset 4240, up to which the high-water marks say it ' +
+      'was durable',
   ]);
 });
 

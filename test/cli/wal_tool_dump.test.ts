@@ -1,4 +1,4 @@
-// Goal: wal_tool dump prints what is asked for, whole, explains what a store wrote, and ends when nobody reads any more.
+// Goal: wal_tool dump prints what is asked for, whole, explains what a store wrote, and ends when nobody reads on.
 // Method: real runs; the bodies are made by the code that a store makes them with.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

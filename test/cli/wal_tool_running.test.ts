@@ -1,5 +1,5 @@
-// Goal: wal_tool reads the log of a running store, says that it runs, and takes nothing that moves for damage. Method: it
-// is run again and again while a writer fills, removes and recycles segments; and over the folder of a store that serves.
+// Goal: wal_tool reads the log of a running store, says that it runs, and takes nothing that moves for damage. Method:
+// it is run again and again while a writer fills, removes and recycles segments, and over the folder of a serving store.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, statSync } from 'node:fs';
