@@ -100,7 +100,8 @@ class Recovery {
       await file.sync();
       await this.files.syncFolder(folder);
     }
-    const marks_lost = (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
+    const marks_lost =
+      (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
     if (marks_lost) this.report(0, 0);
     const open = this.corrupt.filter((record) => !this.isSuperseded(record));
     const marks = await this.startMarks(missing, marks_lost);
@@ -176,11 +177,11 @@ class Recovery {
     const { identity, segment_bytes } = this.options;
     const alike = header.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
     if (alike && content.length === segment_bytes) return end;
-    const seal = Buffer.alloc(RECORD_HEADER_BYTES);
+    const seal = new DataView(new ArrayBuffer(RECORD_HEADER_BYTES));
     const { segment, offset, link } = end;
     const fields = { kind: EngineKind.seal, flags: 0, group: 0, instance: 0, body_bytes: 0, batch: offset, link };
     writeRecordHeader(seal, 0, offset, segmentSeed(identity, segment), { ...fields, body_crc: 0 });
-    await file.write([seal], offset);
+    await file.write([new Uint8Array(seal.buffer)], offset);
     return firstOf(identity, segment + 1);
   }
 
