@@ -181,11 +181,11 @@ class Recovery {
     const alike = header?.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
     const readable = this.contents.segment(end.segment).unreadable === 0;
     if (alike && readable && content.length === segment_bytes && next === end.segment + 1) return end;
-    const seal = Buffer.alloc(RECORD_HEADER_BYTES);
+    const seal = new DataView(new ArrayBuffer(RECORD_HEADER_BYTES));
     const { segment, offset, link } = end;
     const fields = { kind: EngineKind.seal, flags: 0, group: 0, instance: 0, body_bytes: 0, batch: offset, link };
     writeRecordHeader(seal, 0, offset, segmentSeed(identity, segment), { ...fields, body_crc: 0 });
-    await file.write([seal], offset);
+    await file.write([new Uint8Array(seal.buffer)], offset);
     return firstOf(identity, next);
   }
 
