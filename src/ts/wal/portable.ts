@@ -343,6 +343,7 @@ class PortableLog implements LogEngine, KeptLog {
       await this.changed();
     }
     const file = await this.spares.take(id);
+    this.spares.taken();
     this.contents.addSegment(id, file, this.segment_bytes);
     this.active = id;
     this.keeper.wake();
