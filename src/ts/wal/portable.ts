@@ -348,6 +348,7 @@ class PortableLog implements LogEngine, KeptLog {
     }
     this.starving = false;
     const file = await this.spares.take(id);
+    this.spares.taken();
     this.contents.addSegment(id, file, this.segment_bytes);
     this.active = id;
     this.keeper.wake();

@@ -14,11 +14,11 @@ import {
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
   segmentName,
-  segmentOfName,
   segmentSeed,
   writeRecordHeader,
 } from './format.js';
 import { type FoundMarks, MARKS_NAME, Marks, type MarksRecord, UNFINISHED_MARKS_NAME } from './marks.js';
+import { durableEnd, listSegments } from './segment_list.js';
 import { type ScannedRecord, scanSegment } from './segment_scan.js';
 import { type SpareOptions, SpareSegments } from './spare_segments.js';
 
@@ -78,8 +78,8 @@ class Recovery {
     const names = await this.files.list(folder);
     if (names.includes(UNFINISHED_MARKS_NAME)) await this.files.unlink(join(folder, UNFINISHED_MARKS_NAME));
     const found = names.includes(MARKS_NAME) ? await this.openMarks() : null;
-    const ids = await this.segmentsOf(names, found?.record ?? null);
-    const missing = (found?.record?.segments ?? []).filter((id) => !ids.includes(id));
+    const { ids, removed, missing } = listSegments(names, found?.record ?? null);
+    for (const id of removed) await this.files.unlink(join(folder, segmentName(id)));
     for (const segment of missing) this.report(segment, 0);
     // Ids are never used twice, not even that of a segment that is missing.
     const next = 1 + Math.max(0, ids.at(-1) ?? 0, found?.record?.segments.at(-1) ?? 0);
@@ -127,16 +127,6 @@ class Recovery {
     return found;
   }
 
-  /** Ids of the segment files, ascending. Those that the marks say are removed go for good. */
-  private async segmentsOf(names: readonly string[], record: MarksRecord | null): Promise<number[]> {
-    const ids = names.map(segmentOfName).filter((id) => id !== null);
-    const listed = new Set(record?.segments ?? []);
-    const highest = record?.segments.at(-1) ?? 0;
-    const removed = ids.filter((id) => id < highest && !listed.has(id));
-    for (const id of removed) await this.files.unlink(join(this.options.folder, segmentName(id)));
-    return ids.filter((id) => !removed.includes(id)).sort((a, b) => a - b);
-  }
-
   private async readSegment(id: number): Promise<{ file: LogFile; content: Buffer; header: SegmentHeader | null }> {
     const { folder, identity } = this.options;
     const file = await this.files.open(join(folder, segmentName(id)));
@@ -166,8 +156,10 @@ class Recovery {
   }
 
   private noteCorrupt(id: number, corrupt: readonly CorruptRecord[]): void {
-    this.corrupt.push(...corrupt);
-    for (const record of corrupt) if (record.group === null) this.contents.segment(id).unreadable++;
+    for (const { segment, offset, group, instance } of corrupt) {
+      this.corrupt.push({ segment, offset, group, instance });
+      if (group === null) this.contents.segment(id).unreadable++;
+    }
   }
 
   private report(segment: number, offset: number): void {
@@ -189,11 +181,11 @@ class Recovery {
     const alike = header?.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
     const readable = this.contents.segment(end.segment).unreadable === 0;
     if (alike && readable && content.length === segment_bytes && next === end.segment + 1) return end;
-    const seal = Buffer.alloc(RECORD_HEADER_BYTES);
+    const seal = new DataView(new ArrayBuffer(RECORD_HEADER_BYTES));
     const { segment, offset, link } = end;
     const fields = { kind: EngineKind.seal, flags: 0, group: 0, instance: 0, body_bytes: 0, batch: offset, link };
     writeRecordHeader(seal, 0, offset, segmentSeed(identity, segment), { ...fields, body_crc: 0 });
-    await file.write([seal], offset);
+    await file.write([new Uint8Array(seal.buffer)], offset);
     return firstOf(identity, next);
   }
 
@@ -214,7 +206,9 @@ class Recovery {
     await this.spares.adopt(names, isNew ? tail.segment : tail.segment + 1);
     if (!isNew) return;
     if (!this.spares.has(tail.segment)) await this.spares.prepare(tail.segment);
-    this.contents.addSegment(tail.segment, await this.spares.take(tail.segment), this.options.segment_bytes);
+    const file = await this.spares.take(tail.segment);
+    this.spares.taken();
+    this.contents.addSegment(tail.segment, file, this.options.segment_bytes);
   }
 
   /** Whether a later record of the same key has taken the damaged one's place: then it is repaired. */
@@ -231,14 +225,8 @@ function firstOf(identity: Uint8Array, segment: number): LogTail {
   return { segment, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, segment) };
 }
 
-/** Up to where the segment `id` was durable, as far as is known. */
-function durableEnd(id: number, ids: readonly number[], record: MarksRecord | null): number {
-  const durable = record?.durable ?? { segment: 0, offset: 0 };
-  if (id !== ids.at(-1) || durable.segment > id) return Number.POSITIVE_INFINITY;
-  return durable.segment === id ? durable.offset : 0;
-}
-
-async function wipe(file: LogFile, start: number, bytes: number): Promise<void> {
+/** Writes zeros over a torn tail, not durable yet. */
+export async function wipe(file: LogFile, start: number, bytes: number): Promise<void> {
   for (let at = start; at < start + bytes; at += WIPE_BYTES) {
     await file.write([Buffer.alloc(Math.min(WIPE_BYTES, start + bytes - at))], at);
   }

@@ -82,15 +82,23 @@ export class SpareSegments {
     this.spare = { id, file };
   }
 
-  /** Makes the spare a segment of the log under its name; durable when this resolves. */
+  /**
+   * Makes the spare a segment of the log under its name; durable when this resolves. The caller calls `taken` in the step in
+   * which the log goes on in it: until then it is the spare, and no other is prepared.
+   */
   async take(id: number): Promise<LogFile> {
     const spare = this.spare;
     assert(spare !== null && spare.id === id, `the spare is segment ${id}`);
     const { folder } = this.options;
     await this.files.rename(join(folder, spareSegmentName(id)), join(folder, segmentName(id)));
     await this.files.syncFolder(folder);
-    this.spare = null;
     return spare.file;
+  }
+
+  /** The spare is part of the log now. */
+  taken(): void {
+    assert(this.spare !== null, 'a spare was taken');
+    this.spare = null;
   }
 
   /** Takes the file of a segment that is no longer part of the log, or removes it. Not durable. */
