@@ -139,7 +139,8 @@ impl<'a> Recovering<'a> {
             self.note_corrupt(id, vec![keyless(id)]);
         }
         let seed = segment_seed(identity, id);
-        let mut scan = scan_segment(bytes, id, seed, self.durable_end(id), |record, bytes| self.put(id, bytes, record))?;
+        let mut scan =
+            scan_segment(bytes, id, seed, self.durable_end(id), |record, bytes| self.put(id, bytes, record))?;
         self.entries.flush(&mut self.contents);
         self.note_corrupt(id, std::mem::take(&mut scan.corrupt));
         if Some(&id) == self.ids.last() {
