@@ -184,8 +184,8 @@ impl NativeLog {
         if plan.bytes() > CACHED_READ_BYTES_MAX || places.len() < 1 + PLACE_FIELDS * plan.entries() {
             return Ok(None);
         }
-        let (bytes, value) = new_buffer(env, plan.bytes())?;
-        let Some(found) = plan.read_cached(bytes) else { return Ok(None) };
+        let (mut bytes, value) = new_buffer(env, plan.bytes())?;
+        let Some(found) = plan.read_cached(bytes.as_mut()) else { return Ok(None) };
         let found = found.map_err(js_error)?;
         places[0] = found.len() as f64;
         places[1..].iter_mut().zip(flatten(&found)).for_each(|(place, value)| *place = value);
@@ -222,13 +222,29 @@ const CACHED_READ_BYTES_MAX: usize = 1024 * 1024;
 const PLACE_FIELDS: usize = 3;
 
 /// A Buffer, and its bytes for the length of the call that makes it.
-fn new_buffer(env: &Env, bytes: usize) -> Result<(&mut [u8], Unknown<'_>)> {
+fn new_buffer<'env>(env: &'env Env, bytes: usize) -> Result<(BufferBytes, Unknown<'env>)> {
     let (mut data, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: the value is of this call; only this call knows its bytes until it returns.
-    unsafe {
+    // SAFETY: the value is of this call.
+    let value = unsafe {
         check_status!(sys::napi_create_buffer(env.raw(), bytes, &mut data, &mut value))?;
-        let bytes = if data.is_null() { &mut [] } else { std::slice::from_raw_parts_mut(data.cast(), bytes) };
-        Ok((bytes, Unknown::from_raw_unchecked(env.raw(), value)))
+        Unknown::from_raw_unchecked(env.raw(), value)
+    };
+    Ok((BufferBytes { data: data.cast(), bytes }, value))
+}
+
+/// The bytes of a Buffer that only the call knows which made it.
+struct BufferBytes {
+    data: *mut u8,
+    bytes: usize,
+}
+
+impl BufferBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
+        if self.data.is_null() {
+            return &mut [];
+        }
+        // SAFETY: the Buffer outlives the call that made it, and nobody else sees it before that returns.
+        unsafe { std::slice::from_raw_parts_mut(self.data, self.bytes) }
     }
 }
 
