@@ -78,6 +78,8 @@ class Recovery {
     const names = await this.files.list(folder);
     if (names.includes(UNFINISHED_MARKS_NAME)) await this.files.unlink(join(folder, UNFINISHED_MARKS_NAME));
     const found = names.includes(MARKS_NAME) ? await this.openMarks() : null;
+    // So may the names have been read from memory only.
+    if (names.some((name) => name === MARKS_NAME || segmentOfName(name) !== null)) await this.files.syncFolder(folder);
     const ids = await this.segmentsOf(names, found?.record ?? null);
     const missing = (found?.record?.segments ?? []).filter((id) => !ids.includes(id));
     for (const segment of missing) this.report(segment, 0);
@@ -96,9 +98,10 @@ class Recovery {
       await wipe(file, scan.end, scan.torn_bytes);
       const end: LogTail = { segment: id, offset: scan.end, link: scan.link };
       tail = scan.ended || header === null ? firstOf(identity, id + 1) : await this.goOn(file, end, header, content);
-      // The records may have been read from memory that never reached the disk; the caller will build on them.
+      // Records that are not known to be durable may have been read from memory whose sync never came, or failed: then no other
+      // sync would write them. The caller will build on them.
+      if (durable_end < scan.end) await file.write([content.subarray(durable_end, scan.end)], durable_end);
       await file.sync();
-      await this.files.syncFolder(folder);
     }
     const marks_lost = (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
     if (marks_lost) this.report(0, 0);
@@ -224,7 +227,7 @@ function firstOf(identity: Uint8Array, segment: number): LogTail {
 function durableEnd(id: number, ids: readonly number[], record: MarksRecord | null): number {
   const durable = record?.durable ?? { segment: 0, offset: 0 };
   if (id !== ids.at(-1) || durable.segment > id) return Number.POSITIVE_INFINITY;
-  return durable.segment === id ? durable.offset : 0;
+  return durable.segment === id ? durable.offset : SEGMENT_HEADER_BYTES;
 }
 
 async function wipe(file: LogFile, start: number, bytes: number): Promise<void> {
