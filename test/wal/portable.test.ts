@@ -47,7 +47,8 @@ for (const [call, count] of kinds) {
         await log.close();
         t.is(files.calls.length, calls, 'nothing is written after a failure');
       } else {
-        await log.close();
+        // The failing call may be one of the close itself.
+        await log.close().catch((error: unknown) => t.like(error, { code: 'LOG_IO' }));
       }
       t.is(files.open_files, 0);
       await checkSurvivors(t, folder, durable);
@@ -118,7 +119,9 @@ test('what recovery found is durable before anybody sees it', async (t) => {
   await log.close();
   const files = new FailingFiles();
   const again = await openOn(files, folder);
-  t.deepEqual(files.calls, ['sync', 'syncFolder', 'sync', 'write', 'sync'], 'the segment, the spare, the marks');
+  const marks = ['write', 'sync'];
+  const spare = ['write', 'sync'];
+  t.deepEqual(files.calls, [...marks, 'syncFolder', 'sync', ...spare, ...marks], 'what was found is written again');
   await again.close();
 });
 
