@@ -10,8 +10,8 @@ export interface FakeAppend {
 export interface FakeLog {
   readonly log: LogEngine;
   readonly appends: readonly FakeAppend[];
-  /** From now on every append throws. */
-  refuse(error: Error): void;
+  /** From now on every append throws this; null: none does. */
+  refuse(error: Error | null): void;
 }
 
 export function fakeLog(recovery: Partial<RecoveryReport> = {}): FakeLog {
@@ -20,7 +20,16 @@ export function fakeLog(recovery: Partial<RecoveryReport> = {}): FakeLog {
   const log: LogEngine = {
     engine: 'portable',
     low_on_space: false,
-    recovery: { segments: 0, records: 0, bytes: 0, torn_bytes: 0, corrupt: [], damaged_marks: 0, elapsed_ms: 0, ...recovery },
+    recovery: {
+      segments: 0,
+      records: 0,
+      bytes: 0,
+      torn_bytes: 0,
+      corrupt: [],
+      damaged_marks: 0,
+      elapsed_ms: 0,
+      ...recovery,
+    },
     append(records, done) {
       if (refusal !== null) throw refusal;
       const bytes = records.reduce((sum, { body }) => sum + body.reduce((part, { length }) => part + length, 0), 0);
@@ -33,6 +42,7 @@ export function fakeLog(recovery: Partial<RecoveryReport> = {}): FakeLog {
     read: () => Promise.resolve(null),
     readRange: () => Promise.resolve([]),
     truncate: () => undefined,
+    forgetDamage: () => undefined,
     stats: () => ({
       segments: 0,
       disk_bytes: 0,

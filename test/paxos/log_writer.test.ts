@@ -107,6 +107,25 @@ test('an append that the log refuses is a failure, not an exception', (t) => {
   t.is(failures.length, 1);
 });
 
+test('what a full disk has no room for waits, and all behind it, until there is room', (t) => {
+  const { writer, appends, durable, failures, refuse } = writing();
+  refuse(new PhxError('LOG_FULL', 'no space for another segment', { retryable: true }));
+  writer.add(0, 1, [record(1, 10)]);
+  writer.flush();
+  writer.add(0, 2, [record(2, PORTION_BYTES_MAX)]);
+  writer.flush();
+  t.deepEqual(failures, []);
+  t.is(appends.length, 0);
+  refuse(null);
+  writer.flush();
+  t.deepEqual(
+    appends.map(({ instances }) => instances),
+    [[1], [2]],
+  );
+  for (const { done } of appends) done(null);
+  t.deepEqual(durable, ['0:1', '0:2']);
+});
+
 test('after close nothing is reported', (t) => {
   const { writer, appends, durable, failures } = writing();
   writer.add(0, 1, [record(1, 10)]);

@@ -5,12 +5,12 @@ import { RetCode } from '../../src/ts/protocol/ret_code.js';
 import { type AddDependencies, addItems } from '../../src/ts/store/add.js';
 import { StoreStateMachine } from '../../src/ts/store/state_machine.js';
 import { MemoryLog } from './memory_log.js';
-import { addBody, STORE_ID, TOPIC_ID, test_replicas, testItem, testView } from './requests.js';
+import { addBody, STORE_ID, TOPIC_ID, test_add_settings, test_replicas, testItem, testView } from './requests.js';
 
 function setUp(view = testView()): { log: MemoryLog; machine: StoreStateMachine; dependencies: AddDependencies } {
   const machine = new StoreStateMachine(2);
   const log = new MemoryLog(machine, 2, test_replicas);
-  return { log, machine, dependencies: { view, log, now_ms: () => 1_700_000_000_000 } };
+  return { log, machine, dependencies: { view, log, ...test_add_settings, now_ms: () => 1_700_000_000_000 } };
 }
 
 test('the items of one Add get consecutive cursors, the reply has the first', async (t) => {
@@ -46,6 +46,17 @@ test('an Add without items is fine and proposes nothing, even for an unknown top
   const added = await addItems(addBody(0, [], 4711), dependencies);
   t.deepEqual(added, { code: RetCode.OK, first_cursor: null, queue_id: 0, items: 0, item_bytes: 0 });
   t.is(log.proposals, 0);
+});
+
+test('while the disk is full an Add is refused and proposes nothing', async (t) => {
+  const { log, dependencies } = setUp();
+  let full = true;
+  const filling = { ...dependencies, hasSpace: () => !full };
+  const body = addBody(0, [testItem('x')]);
+  t.deepEqual(await addItems(body, filling), { code: RetCode.PROPOSE_FAST_REJECT, redirect: null });
+  t.is(log.proposals, 0);
+  full = false;
+  t.like(await addItems(body, filling), { code: RetCode.OK, first_cursor: 1 });
 });
 
 test('what does not belong here is refused and proposes nothing', async (t) => {

@@ -7,7 +7,16 @@ import { type GetDependencies, type Got, getItems } from '../../src/ts/store/get
 import { StoreStateMachine } from '../../src/ts/store/state_machine.js';
 import type { StoreView } from '../../src/ts/store/store_view.js';
 import { MemoryLog } from './memory_log.js';
-import { addBody, NO_CURSOR, STORE_ID, TOPIC_ID, test_replicas, testItem, testView } from './requests.js';
+import {
+  addBody,
+  NO_CURSOR,
+  STORE_ID,
+  TOPIC_ID,
+  test_add_settings,
+  test_replicas,
+  testItem,
+  testView,
+} from './requests.js';
 
 class Fixture {
   readonly machine = new StoreStateMachine(1);
@@ -22,7 +31,7 @@ class Fixture {
       0,
       items.map((item) => (typeof item === 'string' ? testItem(item) : item)),
     );
-    await addItems(body, { view: this.view, log: this.log, now_ms: () => 0 });
+    await addItems(body, { view: this.view, log: this.log, ...test_add_settings, now_ms: () => 0 });
   }
 
   get(changes: Init<GetRequest> = {}): ReturnType<typeof getItems> {

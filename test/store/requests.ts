@@ -1,4 +1,5 @@
 import { encode, type Init, type QItem } from '../../src/ts/protocol/messages.js';
+import { checkAddPortably } from '../../src/ts/store/add_check.js';
 import type { StoreView } from '../../src/ts/store/store_view.js';
 
 export const TOPIC_ID = 1000;
@@ -21,6 +22,9 @@ export function testView(changes: Partial<StoreView> = {}): StoreView {
     ...changes,
   };
 }
+
+/** How Adds are checked and taken where a test says nothing else. */
+export const test_add_settings = { checkAdd: checkAddPortably, hasSpace: () => true };
 
 /** The replicas that `testView` knows. */
 export const test_replicas = [1, 2, 3].map((id) => ({ id, host: '127.0.0.1', paxos_port: 5001 + 100 * id }));

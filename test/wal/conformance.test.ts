@@ -176,7 +176,10 @@ for (const engine of engines) {
     await reopened.close();
     const last = await openHere(t, folder, 8192);
     t.is(text(last.state(5, 0)), 'of the first segment');
-    t.deepEqual(last.groups().filter((group) => group !== 2), [1, 3, 5, 6]);
+    t.deepEqual(
+      last.groups().filter((group) => group !== 2),
+      [1, 3, 5, 6],
+    );
   });
 
   test(`${engine}: close writes what waits; later calls fail`, async (t) => {

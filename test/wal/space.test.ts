@@ -117,7 +117,9 @@ test('what already waits for a segment is given up when the log is closed withou
   // All in one turn: nobody knows yet that there is no space for the third segment.
   const outcomes: string[] = [];
   for (let instance = 1; instance <= 12; instance++) {
-    log.append([entry(1, instance, Buffer.alloc(1000, instance))], (error) => outcomes.push(error?.message ?? 'durable'));
+    log.append([entry(1, instance, Buffer.alloc(1000, instance))], (error) =>
+      outcomes.push(error?.message ?? 'durable'),
+    );
   }
   await log.settled();
   await log.close();

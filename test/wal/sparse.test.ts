@@ -53,7 +53,9 @@ for (const engine of engines) {
     const log = await open(t, engine, folder, { segment_bytes: 8192 });
     for (let round = 1; round <= 30; round++) {
       // Without waiting in between: copies and newer versions are on their way at once.
-      const appended = [1, 2, 3].map((instance) => append(log, entry(1, instance, `${instance} in ${round}`.padEnd(700))));
+      const appended = [1, 2, 3].map((instance) =>
+        append(log, entry(1, instance, `${instance} in ${round}`.padEnd(700))),
+      );
       appended.push(append(log, state(1, 0, `${round}`), entry(2, round, Buffer.alloc(700))));
       log.truncate(2, round);
       if (round % 7 === 0) await Promise.all(appended);

@@ -2,6 +2,7 @@
  * Hands the protocol's writes to the log: portions that fit into a segment, one for each turn of the event loop while the
  * disk keeps up, and no more under way than the log takes. What waits is bounded by the core's windows.
  */
+import { PhxError } from '../errors.js';
 import type { LogEngine, LogRecord } from '../wal/engine.js';
 
 /** A portion is closed when it holds this much; a larger record makes one of its own. */
@@ -42,17 +43,23 @@ export class LogWriter {
     this.#portions.at(-1)?.appends.set(group, append);
   }
 
-  /** Gives the log what it can take now. The rest follows when something became durable. */
+  /**
+   * Gives the log what it can take now. The rest follows when something became durable. What a full disk has no room for
+   * waits, and all behind it: this replica says nothing more that would have to be durable until a later call finds room.
+   */
   flush(): void {
     while (!this.#closed && this.#under_way_bytes < UNDER_WAY_BYTES_MAX) {
-      const portion = this.#portions.shift();
+      const [portion] = this.#portions;
       if (portion === undefined) return;
-      this.#under_way_bytes += portion.bytes;
       try {
         this.#log.append(portion.records, (error) => this.#done(portion, error));
       } catch (error) {
+        if (error instanceof PhxError && error.code === 'LOG_FULL') return;
         this.#fail(error instanceof Error ? error : new Error(String(error)));
+        return;
       }
+      this.#portions.shift();
+      this.#under_way_bytes += portion.bytes;
     }
   }
 

@@ -299,6 +299,8 @@ export class PaxosNode implements ReplicatedLog {
   #tick(): void {
     this.#watchClock();
     for (let group = 0; group < this.groups; group += 1) this.#step(group, { type: 'tick' });
+    // What a full disk had no room for is tried again.
+    this.#writer.flush();
     this.#watchMasters();
   }
 

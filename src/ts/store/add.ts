@@ -1,8 +1,8 @@
 /** Add: checks a request, replicates its bytes as they are, and answers with the cursor of its first item. */
 import { assert, PhxError } from '../errors.js';
 import type { ReplicatedLog } from '../paxos/replicated_log.js';
-import { type AddRequestScan, scanAddRequest, scanItem } from '../protocol/add_request.js';
 import { RetCode } from '../protocol/ret_code.js';
+import type { AddCheck, AddChecker } from './add_check.js';
 import { checkDestination, checkMaster, type Refusal, refusal } from './admission.js';
 import { encodeAdd } from './command.js';
 import { type AddResult, groupOfQueue } from './state_machine.js';
@@ -12,6 +12,9 @@ import type { StoreView } from './store_view.js';
 export interface AddDependencies {
   readonly view: StoreView;
   readonly log: ReplicatedLog;
+  readonly checkAdd: AddChecker;
+  /** False while the disk is full: what is left of it serves acknowledgements and retention, so that items can leave. */
+  readonly hasSpace: () => boolean;
   /** Wall clock. */
   readonly now_ms: () => number;
 }
@@ -30,41 +33,32 @@ export interface Added {
  * request or holds a malformed item; nothing was proposed then.
  */
 export async function addItems(body: Uint8Array, dependencies: AddDependencies): Promise<Added | Refusal> {
-  const { view, log, now_ms } = dependencies;
-  const request = scanAddRequest(body);
-  const { queue_id } = request;
-  const items = request.items.length;
+  const { view, log, checkAdd, hasSpace, now_ms } = dependencies;
+  const check = checkAdd(body, view.topic_id);
+  const { queue_id, items, item_bytes } = check;
   if (items === 0) return { code: RetCode.OK, first_cursor: null, queue_id, items, item_bytes: 0 };
-  const refused = checkDestination(view, request) ?? checkItems(view, body, request);
+  const refused = checkDestination(view, check) ?? checkItems(view, check);
   if (refused !== null) return refused;
   const group = groupOfQueue(queue_id, log.groups);
   const elsewhere = checkMaster(view, log, group);
   if (elsewhere !== null) return elsewhere;
+  if (!hasSpace()) return refusal(RetCode.PROPOSE_FAST_REJECT);
   try {
     const { result } = await log.propose(group, encodeAdd(now_ms(), body));
     assert(isAddResult(result) && result.items === items, 'an ADD is applied as it was proposed');
-    return { code: RetCode.OK, first_cursor: result.first_cursor, queue_id, items, item_bytes: itemBytes(request) };
+    return { code: RetCode.OK, first_cursor: result.first_cursor, queue_id, items, item_bytes };
   } catch (error) {
     if (!(error instanceof PhxError)) throw error;
     return refusalOf(error, () => checkMaster(view, log, group));
   }
 }
 
-function checkItems(view: StoreView, body: Uint8Array, request: AddRequestScan): Refusal | null {
-  if (request.items.length > view.items_max) return refusal(RetCode.SIZE_TOO_LARGE);
-  if (itemBytes(request) > view.items_byte_size_limit) return refusal(RetCode.SIZE_TOO_LARGE);
-  let strangers = 0;
-  // All items are scanned, also after the first stranger: a malformed one has to be found before a Get meets it.
-  for (const { start, end } of request.items) {
-    if (scanItem(body.subarray(start, end)).topic_id !== view.topic_id) strangers += 1;
-  }
+function checkItems(view: StoreView, check: AddCheck): Refusal | null {
+  const { items, item_bytes, strangers, malformed_at } = check;
+  if (items > view.items_max || item_bytes > view.items_byte_size_limit) return refusal(RetCode.SIZE_TOO_LARGE);
+  // A malformed item has to be found before a Get meets it.
+  if (malformed_at !== null) throw new PhxError('PROTOBUF_PARSE', `malformed item at byte ${malformed_at}`);
   return strangers === 0 ? null : refusal(RetCode.RANGE_TOPIC);
-}
-
-function itemBytes(request: AddRequestScan): number {
-  let bytes = 0;
-  for (const { start, end } of request.items) bytes += end - start;
-  return bytes;
 }
 
 function refusalOf(error: PhxError, whoLeads: () => Refusal | null): Refusal {

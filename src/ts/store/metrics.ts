@@ -158,7 +158,18 @@ export class StoreMetrics {
   #observeLog(log: LogEngine): void {
     for (const [name, help, read] of [
       ['phxqueue_log_segments', 'Segment files', () => log.stats().segments],
-      ['phxqueue_log_disk_bytes', 'Bytes of the segment files', () => log.stats().disk_bytes],
+      ['phxqueue_log_disk_bytes', 'Bytes of all files of the log', () => log.stats().disk_bytes],
+      ['phxqueue_log_live_bytes', 'Bytes of the records that are still needed', () => log.stats().live_bytes],
+      [
+        'phxqueue_log_rewritten_bytes',
+        'Bytes of records moved out of sparse segments since the start',
+        () => log.stats().rewritten_bytes,
+      ],
+      [
+        'phxqueue_log_low_on_space',
+        '1 while the disk has no room for another segment: Adds are refused',
+        () => (log.low_on_space ? 1 : 0),
+      ],
       ['phxqueue_log_index_bytes', 'Memory of the index of the log', () => log.stats().index_bytes],
       ['phxqueue_log_appended_records', 'Records appended since the start', () => log.stats().appended_records],
       ['phxqueue_log_appended_bytes', 'Bytes appended since the start', () => log.stats().appended_bytes],

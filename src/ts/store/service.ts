@@ -8,6 +8,7 @@ import { RetCode, retCodeName, TransportResult } from '../protocol/ret_code.js';
 import { SeldomLog, type WarnLogger } from '../rpc/seldom_log.js';
 import type { RpcAnswer } from '../rpc/server.js';
 import { addItems } from './add.js';
+import type { AddChecker } from './add_check.js';
 import { type Destination, type Refusal, refusal } from './admission.js';
 import { getItems } from './get.js';
 import type { StoreMetrics } from './metrics.js';
@@ -26,9 +27,13 @@ export interface StoreServiceOptions {
   readonly logger: WarnLogger & { error(message: string): void };
 }
 
-interface Replication {
+/** What requests are served with. */
+export interface Replication {
   readonly log: ReplicatedLog;
   readonly onAcknowledged: OnAcknowledged;
+  readonly checkAdd: AddChecker;
+  /** Whether the disk has room for items. */
+  readonly hasSpace: () => boolean;
 }
 
 /** Add and Get. Until `serve` is called both answer that there is no master. */
@@ -50,9 +55,9 @@ export class StoreService {
     this.#refusals = new SeldomLog(options.logger);
   }
 
-  /** From now on requests are served by `log`. */
-  serve(log: ReplicatedLog, onAcknowledged: OnAcknowledged): void {
-    this.#replication = { log, onAcknowledged };
+  /** From now on requests are served. */
+  serve(replication: Replication): void {
+    this.#replication = replication;
   }
 
   async #answer(method: string, work: () => Promise<RpcAnswer>): Promise<RpcAnswer> {
@@ -73,8 +78,8 @@ export class StoreService {
   async #add(body: Uint8Array): Promise<RpcAnswer> {
     const about = (): string => placeOf(scanAddRequest(body));
     if (this.#replication === null) return this.#refuse('Add', refusal(RetCode.NO_MASTER), about);
-    const { log } = this.#replication;
-    const added = await addItems(body, { view: this.view, log, now_ms: Date.now });
+    const { log, checkAdd, hasSpace } = this.#replication;
+    const added = await addItems(body, { view: this.view, log, checkAdd, hasSpace, now_ms: Date.now });
     if ('redirect' in added) return this.#refuse('Add', added, about);
     this.#options.metrics.added(added.items, added.item_bytes);
     return { result: RetCode.OK, body: addReply(added.first_cursor) };

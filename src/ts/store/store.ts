@@ -12,8 +12,10 @@ import { PaxosNode } from '../paxos/node.js';
 import { RpcServer } from '../rpc/server.js';
 import type { LogEngine } from '../wal/engine.js';
 import { openLog } from '../wal/open.js';
+import { checkAddPortably, nativeAddChecker } from './add_check.js';
 import { ConfiguredView } from './configured_view.js';
 import { CursorSync, process_timers } from './cursor_sync.js';
+import { LOG_FOLDER } from './log_folder.js';
 import { groupList, MasterWatch } from './master_watch.js';
 import { StoreMetrics } from './metrics.js';
 import { addBodyBytesMax, coreOptions } from './paxos_options.js';
@@ -25,10 +27,9 @@ import { trimQueues } from './trim.js';
 /** Longest time for which an acknowledgement is not replicated. */
 const CURSOR_SYNC_MAX_MS = 500;
 const MASTER_WATCH_MS = 500;
+const SPACE_WATCH_MS = 500;
 /** How long requests in work may take once the store stops; a proposal has its own, usually shorter limit. */
 const CLOSE_GRACE_MS = 3_000;
-/** Folder of the log within the data folder. */
-const LOG_FOLDER = 'log';
 
 /** Where a store writes its lines. */
 export interface StoreLogger {
@@ -71,6 +72,7 @@ export class Store {
   #watch: MasterWatch | null = null;
   #cursor_sync: CursorSync | null = null;
   #unclaimed_queues = 0;
+  #low_on_space = false;
   #failed: string | null = null;
   #closing: Promise<void> | null = null;
 
@@ -272,6 +274,7 @@ export class Store {
     this.#watch = watch;
     const timers = [
       setInterval(() => watch.check(), MASTER_WATCH_MS),
+      setInterval(() => this.#watchSpace(log), SPACE_WATCH_MS),
       setInterval(() => this.#trim(), Math.max(1, topic.store_make_cp_interval_s) * 1_000),
     ];
     this.#stops.push(async (graceful) => {
@@ -280,7 +283,12 @@ export class Store {
       else cursor_sync.abandon();
     });
     this.#metrics.observe({ node, log, rpc, cursor_sync, machine: this.#machine, view: () => this.#service.view });
-    this.#service.serve(node, (group, queue_id, consumer_group) => cursor_sync.mark(group, queue_id, consumer_group));
+    this.#service.serve({
+      log: node,
+      onAcknowledged: (group, queue_id, consumer_group) => cursor_sync.mark(group, queue_id, consumer_group),
+      checkAdd: (log.engine === 'native' ? nativeAddChecker() : null) ?? checkAddPortably,
+      hasSpace: () => !log.low_on_space,
+    });
   }
 
   #trim(): void {
@@ -290,6 +298,19 @@ export class Store {
       this.#options.logger.warn(`${unclaimed_queues} queues hold items, but no consumer group is configured for them`);
     }
     this.#unclaimed_queues = unclaimed_queues;
+  }
+
+  #watchSpace(log: LogEngine): void {
+    if (log.low_on_space === this.#low_on_space) return;
+    this.#low_on_space = log.low_on_space;
+    if (this.#low_on_space) {
+      this.#options.logger.error(
+        `the disk of ${resolve(this.#conf.data_dir)} has no room for another segment of the log: Adds are refused ` +
+          'with -10319, items can still be consumed; make space, and Adds go on by themselves',
+      );
+    } else {
+      this.#options.logger.info('the disk has room again: Adds are taken');
+    }
   }
 
   #sayNoMaster(groups: readonly number[], connected_peers: number): void {

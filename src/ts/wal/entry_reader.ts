@@ -1,10 +1,10 @@
 /** Reads entries back from the segment files of a log and verifies them. */
 import { PhxError } from '../errors.js';
+import type { LogContents, Segment } from './contents.js';
 import { crc32c } from './crc32c.js';
 import { type LogEntry, RecordKind } from './engine.js';
 import type { LocatedEntry, Location } from './entry_index.js';
 import { emptyHeader, RECORD_HEADER_BYTES, readRecordHeader, recordBytes, segmentSeed } from './format.js';
-import type { LogContents, Segment } from './contents.js';
 
 /** Entries that lie within this distance are fetched by one read, of at most the second size unless one is larger. */
 const READ_GAP_BYTES_MAX = 16 * 1024;

@@ -43,8 +43,14 @@ export interface MarksRecord {
   readonly lost: boolean;
 }
 
-interface Slot extends MarksRecord {
+/** One of the two copies. */
+export interface MarksCopy extends MarksRecord {
   readonly sequence: number;
+}
+
+interface Slot {
+  readonly identity: Buffer;
+  readonly copy: MarksCopy;
 }
 
 /** What reading the file found. */
@@ -141,12 +147,29 @@ function slotStart(sequence: number): number {
  * @throws PhxError LOG_IDENTITY if a copy belongs to another identity
  */
 export function readMarks(bytes: Buffer, identity: Uint8Array): FoundMarks {
-  const slots = [0, SLOT_BYTES].map((at) => readSlot(bytes.subarray(at, at + SLOT_BYTES), identity));
-  const sound = slots.filter((slot) => slot !== null).sort((a, b) => b.sequence - a.sequence);
+  const sound: MarksCopy[] = [];
+  for (const slot of readSlots(bytes)) {
+    if (slot === null) continue;
+    checkIdentity(slot.identity, identity);
+    sound.push(slot.copy);
+  }
+  sound.sort((a, b) => b.sequence - a.sequence);
   const newest = sound[0] ?? null;
   const crash_explains = newest !== null && !newest.clean;
   const damaged = crash_explains ? 0 : SLOTS - sound.length;
   return { record: newest, damaged, sequence: newest?.sequence ?? 0 };
+}
+
+/** The copies in the bytes of the file, null where there is no sound one, each with the identity that it belongs to. */
+export function readSlots(bytes: Buffer): readonly (Slot | null)[] {
+  return Array.from({ length: SLOTS }, (_, slot) => {
+    return readSlot(bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES));
+  });
+}
+
+/** Whether a place for a copy was never written. */
+export function slotIsBlank(bytes: Buffer, slot: number): boolean {
+  return bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES).every((byte) => byte === 0);
 }
 
 function encodeSlot(identity: Uint8Array, record: MarksRecord, sequence: number): Buffer {
@@ -169,20 +192,20 @@ function encodeSlot(identity: Uint8Array, record: MarksRecord, sequence: number)
   return bytes;
 }
 
-function readSlot(bytes: Buffer, identity: Uint8Array): Slot | null {
+function readSlot(bytes: Buffer): Slot | null {
   assert(bytes.length === SLOT_BYTES, 'a copy has its size');
   if (!bytes.subarray(0, MAGIC.length).equals(MAGIC) || bytes.readUInt32LE(8) !== MARKS_VERSION) return null;
   const count = bytes.readUInt32LE(12);
   if (count > SEGMENTS_MAX) return null;
   const crc_at = HEAD_BYTES + 4 * count;
   if (crc32c(bytes, 0, crc_at) !== bytes.readUInt32LE(crc_at)) return null;
-  checkIdentity(bytes.subarray(16, 16 + IDENTITY_BYTES), identity);
   const flags = bytes.readUInt32LE(48);
-  return {
+  const copy: MarksCopy = {
     sequence: Number(bytes.readBigUInt64LE(32)),
     durable: { segment: bytes.readUInt32LE(40), offset: bytes.readUInt32LE(44) },
     segments: Array.from({ length: count }, (_, index) => bytes.readUInt32LE(HEAD_BYTES + 4 * index)),
     clean: (flags & FLAG_CLEAN) !== 0,
     lost: (flags & FLAG_LOST) !== 0,
   };
+  return { identity: Buffer.from(bytes.subarray(16, 16 + IDENTITY_BYTES)), copy };
 }

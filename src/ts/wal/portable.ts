@@ -95,8 +95,8 @@ class PortableLog implements LogEngine, KeptLog {
   readonly queue: AppendQueue;
   readonly spares: SpareSegments;
   readonly marks: Marks;
-  readonly missing: readonly number[];
-  readonly marks_lost: boolean;
+  missing: readonly number[];
+  marks_lost: boolean;
   /** The segment being written. Those before it are complete. */
   active: number;
   durable: LogPosition;
@@ -189,6 +189,14 @@ class PortableLog implements LogEngine, KeptLog {
     this.checkOpen();
     this.contents.truncate(group, before);
     this.keeper.wake();
+  }
+
+  forgetDamage(): void {
+    this.checkOpen();
+    this.missing = [];
+    this.marks_lost = false;
+    this.contents.condemnUnreadable();
+    this.keeper.writeMarksSoon();
   }
 
   stats(): LogStats {

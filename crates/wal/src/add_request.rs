@@ -1,0 +1,300 @@
+//! Finds the items in the body of an Add request and checks them, without decoding and without copying: the twin of
+//! `src/ts/protocol/add_request.ts`, field for field. What it accepts, a protobuf decoder accepts too.
+
+/// What is wrong with a request: the byte at which it stops to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Offset in the body.
+    pub at: usize,
+}
+
+/// The outer fields of a request, and what its items add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddRequest {
+    /// Topic that the request names.
+    pub topic_id: i32,
+    /// Store that it names.
+    pub store_id: i32,
+    /// Queue that it names.
+    pub queue_id: i32,
+    /// How many items it has.
+    pub items: usize,
+    /// Their bytes.
+    pub item_bytes: usize,
+    /// Items whose meta names another topic than the one asked about.
+    pub strangers: usize,
+    /// Where the first malformed item begins. The envelope is sound all the same.
+    pub malformed_item: Option<usize>,
+}
+
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const BYTES: u32 = 2;
+const GROUP_START: u32 = 3;
+const GROUP_END: u32 = 4;
+const FIXED32: u32 = 5;
+
+const TAG_BYTES_MAX: usize = 5;
+const VARINT_BYTES_MAX: usize = 10;
+const GROUP_DEPTH_MAX: u32 = 100;
+
+const REQUEST_TOPIC_ID: u32 = (1 << 3) | VARINT;
+const REQUEST_STORE_ID: u32 = (2 << 3) | VARINT;
+const REQUEST_QUEUE_ID: u32 = (3 << 3) | VARINT;
+const REQUEST_ITEMS: u32 = (50 << 3) | BYTES;
+const REQUEST_MASTER_ADDR: u32 = (100 << 3) | BYTES;
+const ITEM_SYS_COOKIES: u32 = (62 << 3) | BYTES;
+const ITEM_META: u32 = (201 << 3) | BYTES;
+const META_TOPIC_ID: u32 = (2 << 3) | VARINT;
+const META_USER_COOKIES: u32 = (61 << 3) | BYTES;
+const COOKIES_COOKIE: u32 = (1 << 3) | BYTES;
+
+type Result<T> = std::result::Result<T, Malformed>;
+
+/// Scans a request. `range(number, start, end)` is told where each item lies. Where `topic_id` is given, the items are
+/// checked too, and those of another topic counted; else only their envelope is looked at.
+pub fn scan_add_request(
+    body: &[u8],
+    topic_id: Option<i32>,
+    mut range: impl FnMut(usize, usize, usize),
+) -> Result<AddRequest> {
+    let mut reader = Reader { bytes: body, pos: 0, end: body.len() };
+    let mut request = AddRequest::default();
+    while reader.pos < reader.end {
+        match reader.tag()? {
+            REQUEST_ITEMS => {
+                let end = reader.content_end()?;
+                let start = reader.pos;
+                range(request.items, start, end);
+                request.items += 1;
+                request.item_bytes += end - start;
+                if let Some(topic_id) = topic_id {
+                    let mut item = Reader { bytes: body, pos: start, end };
+                    match item.item_topic() {
+                        Ok(topic) => request.strangers += usize::from(topic != topic_id),
+                        Err(_) => request.malformed_item = request.malformed_item.or(Some(start)),
+                    }
+                }
+                reader.pos = end;
+            }
+            REQUEST_TOPIC_ID => request.topic_id = reader.int32()?,
+            REQUEST_STORE_ID => request.store_id = reader.int32()?,
+            REQUEST_QUEUE_ID => request.queue_id = reader.int32()?,
+            REQUEST_MASTER_ADDR => reader.within(Reader::fields)?,
+            tag => reader.skip(tag, 0)?,
+        }
+    }
+    Ok(request)
+}
+
+/// Reads protobuf fields of `bytes` from `pos` to `end`.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    pos: usize,
+    end: usize,
+}
+
+impl Reader<'_> {
+    fn varint(&mut self) -> Result<u64> {
+        let malformed = Malformed { at: self.pos };
+        let rest = self.bytes.get(self.pos..self.end).ok_or(malformed)?;
+        let mut value = 0u64;
+        for (number, byte) in rest.iter().take(VARINT_BYTES_MAX).enumerate() {
+            // The tenth byte holds one bit that counts; the others fall off, as in every decoder.
+            value |= u64::from(byte & 0x7f) << (7 * number as u32);
+            if *byte < 0x80 {
+                self.pos += number + 1;
+                return Ok(value);
+            }
+        }
+        Err(malformed)
+    }
+
+    fn tag(&mut self) -> Result<u32> {
+        let at = self.pos;
+        let value = self.varint()?;
+        let tag = u32::try_from(value).ok().filter(|tag| tag >> 3 != 0 && self.pos - at <= TAG_BYTES_MAX);
+        tag.ok_or(Malformed { at })
+    }
+
+    fn int32(&mut self) -> Result<i32> {
+        Ok(self.varint()? as u32 as i32)
+    }
+
+    /// Reads the length of a field and returns where its content ends.
+    fn content_end(&mut self) -> Result<usize> {
+        let at = self.pos;
+        let length = self.varint()?;
+        let rest = (self.end - self.pos) as u64;
+        if length > rest { Err(Malformed { at }) } else { Ok(self.pos + length as usize) }
+    }
+
+    /// Reads the content of the field whose tag was just read with `read`, which reads to its end.
+    fn within(&mut self, read: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let outer_end = self.end;
+        self.end = self.content_end()?;
+        read(self)?;
+        self.end = outer_end;
+        Ok(())
+    }
+
+    fn fields(&mut self) -> Result<()> {
+        while self.pos < self.end {
+            let tag = self.tag()?;
+            self.skip(tag, 0)?;
+        }
+        Ok(())
+    }
+
+    fn cookies(&mut self) -> Result<()> {
+        while self.pos < self.end {
+            match self.tag()? {
+                COOKIES_COOKIE => self.within(Reader::fields)?,
+                tag => self.skip(tag, 0)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks an item; the topic of its meta, 0 without one.
+    fn item_topic(&mut self) -> Result<i32> {
+        let mut topic_id = 0;
+        while self.pos < self.end {
+            match self.tag()? {
+                ITEM_META => self.within(|meta| meta.meta(&mut topic_id))?,
+                ITEM_SYS_COOKIES => self.within(Reader::cookies)?,
+                tag => self.skip(tag, 0)?,
+            }
+        }
+        Ok(topic_id)
+    }
+
+    fn meta(&mut self, topic_id: &mut i32) -> Result<()> {
+        while self.pos < self.end {
+            match self.tag()? {
+                META_TOPIC_ID => *topic_id = self.int32()?,
+                META_USER_COOKIES => self.within(Reader::cookies)?,
+                tag => self.skip(tag, 0)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, tag: u32, depth: u32) -> Result<()> {
+        match tag & 7 {
+            VARINT => self.varint().map(|_| ()),
+            FIXED64 => self.advance(8),
+            BYTES => {
+                self.pos = self.content_end()?;
+                Ok(())
+            }
+            GROUP_START => self.skip_group(tag, depth),
+            FIXED32 => self.advance(4),
+            _ => Err(Malformed { at: self.pos }),
+        }
+    }
+
+    fn skip_group(&mut self, start_tag: u32, depth: u32) -> Result<()> {
+        if depth >= GROUP_DEPTH_MAX {
+            return Err(Malformed { at: self.pos });
+        }
+        let end_tag = start_tag - GROUP_START + GROUP_END;
+        loop {
+            let tag = self.tag()?;
+            if tag == end_tag {
+                return Ok(());
+            }
+            self.skip(tag, depth + 1)?;
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) -> Result<()> {
+        if bytes > self.end - self.pos {
+            return Err(Malformed { at: self.pos });
+        }
+        self.pos += bytes;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(tag: u32, content: &[u8]) -> Vec<u8> {
+        let mut bytes = varint(u64::from(tag));
+        bytes.extend(varint(content.len() as u64));
+        bytes.extend_from_slice(content);
+        bytes
+    }
+
+    fn varint(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    }
+
+    fn number(tag: u32, value: u64) -> Vec<u8> {
+        [varint(u64::from(tag)), varint(value)].concat()
+    }
+
+    fn item(topic_id: u64) -> Vec<u8> {
+        let meta = [number(META_TOPIC_ID, topic_id), number((5 << 3) | VARINT, u64::MAX)].concat();
+        [field(10, b"buffer"), field(ITEM_META, &meta)].concat()
+    }
+
+    fn request(items: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = [number(REQUEST_TOPIC_ID, 7), number(REQUEST_QUEUE_ID, 3)].concat();
+        items.iter().for_each(|item| body.extend(field(REQUEST_ITEMS, item)));
+        body
+    }
+
+    #[test]
+    fn items_are_found_counted_and_told_apart_by_topic() {
+        let items = [item(7), item(8), item(7)];
+        let body = request(&items);
+        let mut found = Vec::new();
+        let scan = scan_add_request(&body, Some(7), |_, start, end| found.push(body[start..end].to_vec()));
+        let item_bytes = items.iter().map(Vec::len).sum();
+        let counts = AddRequest { items: 3, item_bytes, strangers: 1, ..AddRequest::default() };
+        let expected = AddRequest { topic_id: 7, queue_id: 3, ..counts };
+        assert_eq!((scan, found), (Ok(expected), items.to_vec()));
+    }
+
+    #[test]
+    fn a_negative_queue_is_ten_bytes_long() {
+        let body = number(REQUEST_QUEUE_ID, -2i64 as u64);
+        assert_eq!(scan_add_request(&body, None, |_, _, _| ()).map(|scan| scan.queue_id), Ok(-2));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte_ends_in_order() {
+        let body = request(&[item(7), item(7)]);
+        for end in 0..body.len() {
+            let _ = scan_add_request(&body[..end], Some(7), |_, start, end| assert!(start <= end && end <= body.len()));
+        }
+        for at in 0..body.len() {
+            for bit in 0..8 {
+                let mut damaged = body.clone();
+                damaged[at] ^= 1 << bit;
+                let _ = scan_add_request(&damaged, Some(7), |_, start, end| assert!(start <= end && end <= body.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_protobuf_is_refused_where_it_stops_to_be() {
+        let cut = field(REQUEST_ITEMS, &[0xff]);
+        assert_eq!(scan_add_request(&cut, None, |_, _, _| ()).map(|scan| scan.items), Ok(1));
+        let malformed = scan_add_request(&cut, Some(7), |_, _, _| ()).map(|scan| scan.malformed_item);
+        assert_eq!(malformed, Ok(Some(3)));
+        let nested = vec![0x0b; 200];
+        assert!(scan_add_request(&nested, None, |_, _, _| ()).is_err());
+        assert_eq!(scan_add_request(&[0], None, |_, _, _| ()), Err(Malformed { at: 0 }));
+        assert_eq!(scan_add_request(&[0x80; 11], None, |_, _, _| ()), Err(Malformed { at: 0 }));
+    }
+}
