@@ -18,6 +18,8 @@ export interface ExploreOptions {
    */
   readonly second_crashes: number;
   readonly second_images_max: number;
+  /** At one of so many crash points. */
+  readonly second_crashes_every: number;
   /** Breaks the files of the workload, or of those that open what it left. */
   readonly broken?: BrokenFiles;
 }
@@ -62,7 +64,8 @@ export async function explore(workload: Workload, options: ExploreOptions): Prom
   const settings: WorldOptions = { segment_bytes, seed, ...brokenWhen('after') };
   for (const point of points) {
     explored.crash_points++;
-    let second_crashes = options.second_crashes;
+    const twice = explored.crash_points % options.second_crashes_every === 0;
+    let second_crashes = twice ? options.second_crashes : 0;
     if (second_crashes > 0) {
       await within(`${workload.name}, seed ${seed}, killed at ${placeOf(point)}`, async () => {
         const killed = SimDisk.killed(point.disk);

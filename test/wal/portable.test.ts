@@ -105,9 +105,11 @@ test('a segment gets its name after its blocks and its header are durable, and i
   files.calls.length = 0;
   await append(log, entry(1, 1, 'one'));
   t.deepEqual(files.calls, ['write', 'sync']);
-  await append(log, entry(1, 2, 'x'.repeat(3900)));
+  await append(log, entry(1, 2, 'x'.repeat(3980)));
   await log.settled();
-  t.deepEqual(files.calls.slice(2), ['write', 'sync', 'rename', 'syncFolder', 'write', 'sync', ...make]);
+  const next = files.calls.slice(2);
+  t.deepEqual(next.slice(0, 5), ['write', 'sync', 'rename', 'syncFolder', 'write'], 'the seal, the name, the record');
+  t.true(next.slice(5).includes('create'), 'and another spare');
   await log.close();
 });
 
