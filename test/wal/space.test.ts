@@ -52,9 +52,10 @@ async function fullLog(t: ExecutionContext): Promise<FullLog> {
   return { log, files, timers, entries };
 }
 
-function appendOrFull(log: LogEngine, instance: number): Promise<void> | 'full' {
+async function appendOrFull(log: LogEngine, instance: number): Promise<'durable' | 'full'> {
   try {
-    return append(log, entry(1, instance, Buffer.alloc(1000, instance)));
+    await append(log, entry(1, instance, Buffer.alloc(1000, instance)));
+    return 'durable';
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'LOG_FULL') return 'full';
     throw error;
@@ -65,9 +66,7 @@ test('what fits into the newest segment is taken, what does not is refused with 
   const { log, entries } = await fullLog(t);
   let last = entries;
   for (;;) {
-    const appended = appendOrFull(log, last + 1);
-    if (appended === 'full') break;
-    await appended;
+    if ((await appendOrFull(log, last + 1)) === 'full') break;
     last++;
   }
   t.true(last - entries >= 2, 'the reserve is there');
@@ -156,12 +155,7 @@ for (const engine of engines) {
     await log.settled();
     const ballast = join(mount, 'ballast');
     let last = 0;
-    let refused = false;
-    while (!refused) {
-      const appended = appendOrFull(log, last + 1);
-      refused = appended === 'full';
-      if (appended === 'full') break;
-      await appended;
+    while ((await appendOrFull(log, last + 1)) !== 'full') {
       last++;
       await log.settled();
     }

@@ -254,6 +254,8 @@ class PortableLog implements LogEngine, KeptLog {
     await this.reader.whenIdle();
     try {
       if (this.failure === null) await this.marks.writeClean(this.keeper.marksRecord());
+    } catch (error) {
+      throw ioError('the log is closed, but its marks could not be written', error);
     } finally {
       await this.release();
     }
