@@ -11,13 +11,6 @@ export class FailingFiles implements LogFiles {
   private readonly real = new NodeFiles();
   private failing: { call: Call; after: number } | null = null;
   private full = false;
-  private has_failed = false;
-
-  /** The call that was to fail did. */
-  get hasFailed(): boolean {
-    return this.has_failed;
-  }
-
   /** The call that comes after `after` others of its kind fails, like a broken disk; all others work. */
   failOn(call: Call, after = 0): void {
     this.failing = { call, after };
@@ -36,7 +29,6 @@ export class FailingFiles implements LogFiles {
       return;
     }
     this.failing = null;
-    this.has_failed = true;
     throw new Error(`EIO: ${call}`);
   }
 

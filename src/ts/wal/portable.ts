@@ -222,7 +222,9 @@ class PortableLog implements LogEngine, KeptLog {
   }
 
   close(): Promise<void> {
-    this.closing ??= this.shutDown();
+    this.closing ??= this.shutDown().catch((error: unknown) => {
+      throw error instanceof AssertionError ? error : ioError(`cannot close the log in ${this.folder}`, error);
+    });
     return this.closing;
   }
 
