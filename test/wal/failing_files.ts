@@ -11,6 +11,7 @@ export class FailingFiles implements LogFiles {
   private readonly real = new NodeFiles();
   private failing: { call: Call; after: number } | null = null;
   private full = false;
+
   /** The call that comes after `after` others of its kind fails, like a broken disk; all others work. */
   failOn(call: Call, after = 0): void {
     this.failing = { call, after };
