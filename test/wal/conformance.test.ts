@@ -1,5 +1,5 @@
 // What engine.ts promises, held by both engines.
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { append, engines, entriesOf, entry, filesOf, identity, open, state, temporaryFolder, text } from './fixture.js';
@@ -264,5 +264,88 @@ for (const engine of engines) {
     const reopened = await openHere(t, `${folder}.away`, 8192);
     t.is(text(await reopened.read(1, 1)), 'durable');
     t.deepEqual(reopened.recovery.corrupt, []);
+  });
+
+  test(`${engine}: damage that was replaced is forgotten for good, and nothing sound with it`, async (t) => {
+    const folder = join(temporaryFolder(t), 'log');
+    const log = await openHere(t, folder, 8192);
+    // Three in each segment, with what of the first two lives on in memory only.
+    for (let instance = 1; instance <= 12; instance++) {
+      await append(log, entry(1, instance, Buffer.alloc(1200, instance)), state(2, instance, `state ${instance}`));
+    }
+    await log.settled();
+    await log.close();
+    const [damaged, missing] = ['0000000001.seg', '0000000002.seg'];
+    const bytes = readFileSync(join(folder, damaged));
+    bytes.fill(0, 4096, 4096 + 40);
+    writeFileSync(join(folder, damaged), bytes);
+    rmSync(join(folder, missing));
+    const keyless = { group: null, instance: null };
+    const reported = [
+      { segment: 1, offset: 4096, ...keyless },
+      { segment: 2, offset: 0, ...keyless },
+    ];
+    for (let opening = 1; opening <= 2; opening++) {
+      const opened = await openHere(t, folder, 8192);
+      const bySegment = [...opened.recovery.corrupt].sort((a, b) => a.segment - b.segment);
+      t.deepEqual(bySegment, reported, `opening ${opening}`);
+      await opened.settled();
+      await opened.close();
+    }
+    const before = await openHere(t, folder, 8192);
+    const sound = await entriesOf(before, 1);
+    t.is(sound.length, 8);
+    const states = Array.from({ length: 12 }, (_, slot) => text(before.state(2, slot + 1)));
+    t.is(states.filter((body) => body !== null).length, 9, 'all but those of the missing segment');
+    before.forgetDamage();
+    await before.settled();
+    t.false(existsSync(join(folder, damaged)));
+    await before.close();
+    t.throws(() => before.forgetDamage(), { code: 'LOG_CLOSED' });
+    const after = await openHere(t, folder, 8192);
+    t.deepEqual(after.recovery.corrupt, []);
+    t.deepEqual(await entriesOf(after, 1), sound);
+    const kept = Array.from({ length: 12 }, (_, slot) => text(after.state(2, slot + 1)));
+    t.deepEqual(kept, states);
+  });
+
+  test(`${engine}: damage in the newest segment and lost marks are forgotten, too; damage with a key is not`, async (t) => {
+    const folder = join(temporaryFolder(t), 'log');
+    const log = await openHere(t, folder);
+    for (let instance = 1; instance <= 4; instance++) await append(log, entry(1, instance, `body ${instance}`));
+    await log.close();
+    const path = join(folder, '0000000001.seg');
+    const bytes = readFileSync(path);
+    bytes.fill(0, 4096, 4096 + 40);
+    const body = bytes.indexOf('body 3');
+    bytes[body] = (bytes[body] ?? 0) ^ 1;
+    writeFileSync(path, bytes);
+    rmSync(join(folder, 'marks'));
+    const opened = await openHere(t, folder);
+    t.is(opened.recovery.corrupt.length, 3);
+    opened.forgetDamage();
+    await opened.settled();
+    await opened.close();
+    const again = await openHere(t, folder);
+    const found = again.recovery.corrupt.map(({ segment, instance }) => [segment, instance]);
+    t.deepEqual(
+      found,
+      [
+        [1, null],
+        [1, 3],
+      ],
+      'what is damaged and has a key holds its segment',
+    );
+    await append(again, entry(1, 3, 'fetched again'));
+    again.forgetDamage();
+    await again.settled();
+    await again.close();
+    const last = await openHere(t, folder);
+    t.deepEqual(last.recovery.corrupt, []);
+    t.deepEqual(await entriesOf(last, 1), [
+      [2, 'body 2'],
+      [3, 'fetched again'],
+      [4, 'body 4'],
+    ]);
   });
 }

@@ -19,10 +19,10 @@ class Timers {
   };
 
   runAll(): void {
-    for (const run of this.waiting) {
-      this.waiting.delete(run);
-      run();
-    }
+    const due = [...this.waiting];
+    // What they start waits for the next call.
+    this.waiting.clear();
+    for (const run of due) run();
   }
 }
 
@@ -52,11 +52,13 @@ async function fullLog(t: ExecutionContext): Promise<FullLog> {
   return { log, files, timers, entries };
 }
 
-function appendOrFull(log: LogEngine, instance: number): Promise<void> | 'full' {
+/** Whether there was room. */
+async function appended(log: LogEngine, instance: number): Promise<boolean> {
   try {
-    return append(log, entry(1, instance, Buffer.alloc(1000, instance)));
+    await append(log, entry(1, instance, Buffer.alloc(1000, instance)));
+    return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'LOG_FULL') return 'full';
+    if (error instanceof Error && 'code' in error && error.code === 'LOG_FULL') return false;
     throw error;
   }
 }
@@ -64,12 +66,7 @@ function appendOrFull(log: LogEngine, instance: number): Promise<void> | 'full' 
 test('what fits into the newest segment is taken, what does not is refused with a typed error', async (t) => {
   const { log, entries } = await fullLog(t);
   let last = entries;
-  for (;;) {
-    const appended = appendOrFull(log, last + 1);
-    if (appended === 'full') break;
-    await appended;
-    last++;
-  }
+  while (await appended(log, last + 1)) last++;
   t.true(last - entries >= 2, 'the reserve is there');
   t.throws(() => log.append([entry(1, last + 1, Buffer.alloc(1000))], () => t.fail()), {
     code: 'LOG_FULL',
@@ -156,12 +153,7 @@ for (const engine of engines) {
     await log.settled();
     const ballast = join(mount, 'ballast');
     let last = 0;
-    let refused = false;
-    while (!refused) {
-      const appended = appendOrFull(log, last + 1);
-      refused = appended === 'full';
-      if (appended === 'full') break;
-      await appended;
+    while (await appended(log, last + 1)) {
       last++;
       await log.settled();
     }

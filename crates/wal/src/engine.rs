@@ -155,6 +155,7 @@ impl Log {
             marks_lost,
             low_on_space: false,
             closing: false,
+            starving: false,
             writer_ended: false,
             failure: None,
             // It looks for what there is to do first.

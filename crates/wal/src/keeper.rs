@@ -269,8 +269,10 @@ impl Keeper {
         let copies: Vec<(Key, &[u8])> =
             living.iter().filter(is_latest).map(|record| (record.key, record.body.as_slice())).collect();
         rewriting.skipped |= copies.len() < living.len();
-        let bytes = copies.iter().map(|(_, body)| record_bytes(body.len() as u32)).sum();
-        let waits_for_space = !copies.is_empty() && state.low_on_space && !state.queue.fits(bytes);
+        let bytes: u64 = copies.iter().map(|(_, body)| record_bytes(body.len() as u32)).sum();
+        // The rest of the newest segment is spent only on what frees a segment.
+        let frees = || state.queue.fits(state.contents.segments.get(segment).live_bytes);
+        let waits_for_space = !copies.is_empty() && state.low_on_space && !frees();
         if !waits_for_space && !copies.is_empty() {
             state.keeper.rewritten_bytes += bytes;
             state.keeper.copying = true;

@@ -322,10 +322,7 @@ impl Task for Open {
     }
 }
 
-#[napi(
-    ts_args_type = "options: NativeOptions, committed: NativeCommitted",
-    ts_return_type = "Promise<NativeLog>"
-)]
+#[napi(ts_args_type = "options: NativeOptions, committed: NativeCommitted", ts_return_type = "Promise<NativeLog>")]
 pub fn open_log(options: NativeOptions, committed: Function<CommittedArgs, ()>) -> Result<AsyncTask<Open>> {
     let identity =
         Identity::try_from(&options.identity[..]).map_err(|_| Error::from_reason("identity has 16 bytes"))?;

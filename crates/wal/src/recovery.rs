@@ -12,8 +12,8 @@ use crate::format::{
 use crate::index::Place;
 use crate::marks::{FoundMarks, LogPosition, MARKS_NAME, Marks, MarksRecord, UNFINISHED_MARKS_NAME};
 use crate::queue::Tail;
-use crate::read_ahead::{ReadSegment, SegmentsAhead};
 use crate::scan::{ScannedRecord, SegmentScan, scan_segment};
+use crate::segment_bytes::SegmentBytes;
 use crate::spare_segments::{SpareSegments, SpareWork};
 use std::io;
 use std::path::Path;
@@ -50,7 +50,7 @@ pub(crate) fn recover(files: &Arc<dyn LogFiles>, options: &Options) -> Result<Re
     let found: FoundMarks = found.unwrap_or_default();
     let ids = segments_of(files.as_ref(), folder, &names, found.record.as_ref()).map_err(failed)?;
     let mut recovering = Recovering::new(options, &found, ids)?;
-    recovering.read_segments(files)?;
+    recovering.read_segments(files.as_ref())?;
 
     let Recovering { contents, mut report, tail, missing, marks_lost, .. } = recovering;
     report.corrupt.retain(|record| !is_superseded(&contents, record));
@@ -97,8 +97,7 @@ impl<'a> Recovering<'a> {
         let Some(next) = newest.checked_add(1) else {
             return Err(LogError::new(ErrorCode::Io, "the ids of the log's segments are used up"));
         };
-        let mut report =
-            Recovery { segments: ids.len() as u64, damaged_marks: found.damaged, ..Recovery::default() };
+        let mut report = Recovery { segments: ids.len() as u64, damaged_marks: found.damaged, ..Recovery::default() };
         report.corrupt.extend(missing.iter().map(|segment| keyless(*segment)));
         let tail = first_of(&options.identity, next);
         let marks_lost = found.record.as_ref().is_some_and(|record| record.lost);
@@ -106,15 +105,15 @@ impl<'a> Recovering<'a> {
         Ok(Recovering { options, found, ids, next, missing, marks_lost, contents, report, tail, entries })
     }
 
-    fn read_segments(&mut self, files: &Arc<dyn LogFiles>) -> Result<()> {
+    fn read_segments(&mut self, files: &dyn LogFiles) -> Result<()> {
         let failed = |error: io::Error| io_error(&self.options.folder, &error);
-        let mut ahead = SegmentsAhead::start(files, &self.options.folder, &self.ids).map_err(failed)?;
+        let mut bytes = SegmentBytes::default();
         let mut newest_version = 0;
-        while let Some(read) = ahead.next() {
-            let ReadSegment { id, file, bytes } = read.map_err(failed)?;
-            let version = self.take_segment(files.as_ref(), id, file, &bytes)?;
+        for id in self.ids.clone() {
+            let file = files.open(&self.options.folder.join(segment_name(id))).map_err(failed)?;
+            bytes.turn_to(Arc::clone(&file)).map_err(failed)?;
+            let version = self.take_segment(files, id, file, &mut bytes)?;
             newest_version = newest_version.max(version);
-            ahead.give_back(bytes);
         }
         self.marks_lost |= self.found.record.is_none() && newest_version >= FORMAT_VERSION;
         if self.marks_lost {
@@ -124,16 +123,24 @@ impl<'a> Recovering<'a> {
     }
 
     /// Takes what the bytes of a segment file say; returns the version of its format.
-    fn take_segment(&mut self, files: &dyn LogFiles, id: u32, file: Arc<dyn LogFile>, bytes: &[u8]) -> Result<u32> {
+    fn take_segment(
+        &mut self,
+        files: &dyn LogFiles,
+        id: u32,
+        file: Arc<dyn LogFile>,
+        bytes: &mut SegmentBytes,
+    ) -> Result<u32> {
         let Options { folder, identity, .. } = self.options;
         let failed = |error: io::Error| io_error(folder, &error);
         self.contents.segments.add(id, Arc::clone(&file), bytes.len() as u64);
-        let header = check_segment_header(bytes, identity, id)?;
+        let block = bytes.through(SEGMENT_HEADER_BYTES as usize).map_err(failed)?;
+        let header = check_segment_header(block, identity, id)?;
         if header.is_none() {
             self.note_corrupt(id, vec![keyless(id)]);
         }
         let seed = segment_seed(identity, id);
-        let mut scan = scan_segment(bytes, id, seed, self.durable_end(id), |record| self.put(id, bytes, &record))?;
+        let mut scan =
+            scan_segment(bytes, id, seed, self.durable_end(id), |record, bytes| self.put(id, bytes, record))?;
         self.entries.flush(&mut self.contents);
         self.note_corrupt(id, std::mem::take(&mut scan.corrupt));
         if Some(&id) == self.ids.last() {

@@ -6,14 +6,17 @@
 //! and is discarded with all that follows.
 
 use crate::engine::CorruptRecord;
-use crate::error::Result;
+use crate::error::{LogError, Result};
 use crate::format::{
     FLAG_CONTINUES, KIND_SEAL, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, read_record_header,
     record_bytes,
 };
+use crate::segment_bytes::SegmentBytes;
 use crc32c::crc32c;
+use std::io;
 
 /// A record found: its place, and whether its body is damaged (then its header is sound and its key known).
+#[derive(Clone, Copy)]
 pub(crate) struct ScannedRecord {
     pub header: RecordHeader,
     pub offset: u32,
@@ -32,14 +35,15 @@ pub(crate) struct SegmentScan {
     pub corrupt: Vec<CorruptRecord>,
 }
 
-/// Scans the bytes of a segment file and calls `deliver` for each record with a key, in order. Everything before
+/// Scans the bytes of a segment file and calls `deliver` for each record with a key, in order, with the bytes up to its end
+/// at least. Everything before
 /// `durable_end` was durable: u64::MAX for all but the newest segment, for that one what the high-water marks say.
 pub(crate) fn scan_segment(
-    bytes: &[u8],
+    source: &mut SegmentBytes,
     segment: u32,
     seed: u32,
     durable_end: u64,
-    mut deliver: impl FnMut(ScannedRecord),
+    mut deliver: impl FnMut(&ScannedRecord, &[u8]),
 ) -> Result<SegmentScan> {
     let mut corrupt = Vec::new();
     // Records of an append whose last record has not been seen yet.
@@ -50,14 +54,20 @@ pub(crate) fn scan_segment(
     // All before it was durable, as records behind say.
     let mut durable_before = 0;
 
-    while !sealed && at < bytes.len() {
-        let header = read_record_header(&bytes[at..], at as u32, seed)?;
+    while !sealed && at < source.len() {
+        let bytes = through(source, at + RECORD_HEADER_BYTES as usize)?;
+        let header = read_record_header(bytes.get(at..).unwrap_or(&[]), at as u32, seed)?;
+        let mut bytes = bytes;
         let damaged = match &header {
-            Some(header) => (chained && header.link != link) || !body_is_sound(bytes, at, header),
+            Some(header) => {
+                bytes = through(source, at + record_bytes(header.body_bytes) as usize)?;
+                (chained && header.link != link) || !body_is_sound(bytes, at, header)
+            }
             None => true,
         };
         if damaged {
             if at as u64 >= durable_end && at >= durable_before {
+                bytes = source.all().map_err(read_error)?;
                 durable_before = headers_behind(bytes, at, seed)?.batch;
                 if at >= durable_before {
                     break;
@@ -70,8 +80,9 @@ pub(crate) fn scan_segment(
         }
         chained = header.is_some();
         let Some(header) = header else {
+            let bytes = source.all().map_err(read_error)?;
             at = next_header(bytes, at + 8, seed)?.map_or(bytes.len(), |(next, _)| next);
-            held.drain(..).for_each(&mut deliver);
+            held.drain(..).for_each(|record| deliver(&record, bytes));
             (append_start, append_link) = (at, link);
             continue;
         };
@@ -83,12 +94,13 @@ pub(crate) fn scan_segment(
             held.extend(Some(record).filter(|_| header.has_key()));
             continue;
         }
-        held.drain(..).for_each(&mut deliver);
+        held.drain(..).for_each(|record| deliver(&record, bytes));
         if header.has_key() {
-            deliver(record);
+            deliver(&record, bytes);
         }
         (append_start, append_link) = (at, link);
     }
+    let bytes = if sealed { through(source, at)? } else { source.all().map_err(read_error)? };
     // A file that was cut by a former version, or just so, goes on behind its end.
     let just_so = at == bytes.len() && chained && at as u64 >= durable_end;
     let goes_on = !sealed && (at < bytes.len() || just_so);
@@ -100,8 +112,16 @@ pub(crate) fn scan_segment(
     if !sealed && chained {
         corrupt.push(CorruptRecord { segment, offset: at as u32, group: None, instance: None });
     }
-    held.drain(..).for_each(&mut deliver);
+    held.drain(..).for_each(|record| deliver(&record, bytes));
     Ok(SegmentScan { end: at as u64, link, ended: true, torn_bytes: 0, corrupt })
+}
+
+fn through(source: &mut SegmentBytes, end: usize) -> Result<&[u8]> {
+    source.through(end).map_err(read_error)
+}
+
+fn read_error(error: io::Error) -> LogError {
+    LogError::io("cannot read a segment of the log", &error)
 }
 
 fn body_is_sound(bytes: &[u8], at: usize, header: &RecordHeader) -> bool {

@@ -77,9 +77,10 @@ impl SegmentReader {
         if self.offset < self.window_start || end > self.window_start + self.window.len() as u64 {
             let length = bytes.max(WINDOW_BYTES).min(self.size_bytes - self.offset);
             self.window.resize(length as usize, 0);
-            let filled = self.file.read(&mut self.window, self.offset).map_err(|error| {
-                LogError::io(&format!("cannot read segment {} of the log", self.segment), &error)
-            })?;
+            let filled = self
+                .file
+                .read(&mut self.window, self.offset)
+                .map_err(|error| LogError::io(&format!("cannot read segment {} of the log", self.segment), &error))?;
             self.window.truncate(filled);
             self.size_bytes = self.size_bytes.min(self.offset + filled as u64);
             self.window_start = self.offset;

@@ -69,6 +69,8 @@ pub(crate) struct State {
     /// There is no spare, and no space for one.
     pub low_on_space: bool,
     pub closing: bool,
+    /// The writer waits for a segment.
+    pub starving: bool,
     /// The writer takes no batch any more.
     pub writer_ended: bool,
     pub failure: Option<LogError>,
@@ -135,7 +137,7 @@ impl State {
     fn is_settled(&self) -> bool {
         let writer_rests = self.queue.is_empty() && matches!(self.in_work, InWork::None);
         let keeper_rests = self.keeper.stopped || !self.keeper.woken;
-        !self.keeper.running && keeper_rests && (writer_rests || self.low_on_space)
+        !self.keeper.running && keeper_rests && (writer_rests || (self.starving && self.low_on_space))
     }
 }
 

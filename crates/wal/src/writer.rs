@@ -124,10 +124,12 @@ impl Writer {
                 let message = "the log was closed before there was space for what waited";
                 return Err(LogError::new(ErrorCode::Full, message));
             }
+            state.starving = true;
             // `low_on_space` settles a log whose writer waits here.
             self.shared.tell_settled(&mut state);
             state = self.shared.wait(&self.shared.writer_wake, state);
         };
+        state.starving = false;
         drop(state);
         self.shared.spare_work().take(id).map_err(|error| poisoned(&error))?;
         let mut state = self.shared.state();

@@ -2,7 +2,7 @@
  * What the log does beside writing, without holding it up: removes dead segments, prepares the spare, moves what lives out
  * of sparse segments, and keeps the high-water marks.
  */
-import { PhxError } from '../errors.js';
+import { AssertionError, PhxError } from '../errors.js';
 import { type AppendQueue, RecordKeys } from './append_queue.js';
 import type { LogContents, Segment } from './contents.js';
 import { type LogRecord, RecordKind } from './engine.js';
@@ -226,7 +226,12 @@ export class Keeper {
     const portion: CopiedRecord[] = [];
     let bytes = 0;
     while (bytes < COPY_BYTES_MAX) {
-      const record = await reader.next((found) => contents.isLive(found));
+      const record = await reader.next((found) => contents.isLive(found)).catch(unlessDefect);
+      if (record === undefined) {
+        // Cannot be read: neither copied nor dropped, the segment stays.
+        segment.unreadable++;
+        break;
+      }
       if (record === null) break;
       const { kind, group, instance, offset } = record;
       // A state record is copied from memory: there it is known to be good.
@@ -256,7 +261,8 @@ export class Keeper {
     if (copies.length < living.length) rewriting.skipped = true;
     if (copies.length === 0) return true;
     const bytes = copies.reduce((sum, { body }) => sum + recordBytes(body[0]?.length ?? 0), 0);
-    if (this.low && !queue.fits(bytes)) {
+    // The rest of the newest segment is spent only on what frees a segment.
+    if (this.low && !queue.fits(segment.live_bytes)) {
       this.rewriting = null;
       return false;
     }
@@ -278,6 +284,11 @@ export class Keeper {
     this.marked = record.durable;
     return true;
   }
+}
+
+function unlessDefect(error: unknown): undefined {
+  if (error instanceof AssertionError) throw error;
+  return undefined;
 }
 
 interface Rewriting {

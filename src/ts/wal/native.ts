@@ -112,14 +112,11 @@ class NativeEngine implements LogEngine {
   async readRange(group: number, from: number, through: number, bytes_max: number): Promise<LogEntry[]> {
     this.checkOpen();
     const cached = translated(() => this.log.readCached(group, from, through, bytes_max, this.places));
-    if (cached !== null) {
-      const places = this.places.subarray(1, 1 + PLACE_FIELDS * (this.places[0] ?? 0));
-      return entriesIn(cached, places);
-    }
+    if (cached !== null) return entriesIn(cached, this.places, 1, this.places[0] ?? 0);
     const { bytes, places } = await this.log.readRange(group, from, through, bytes_max).catch((error: unknown) => {
       throw fromNativeError(error);
     });
-    return entriesIn(bytes, places);
+    return entriesIn(bytes, places, 0, places.length / PLACE_FIELDS);
   }
 
   truncate(group: number, before: number): void {
@@ -231,12 +228,13 @@ class NativeEngine implements LogEngine {
   }
 }
 
-function entriesIn(bytes: Uint8Array, places: Float64Array): LogEntry[] {
+/** `count` entries, whose places begin at `at`. */
+function entriesIn(bytes: Uint8Array, places: Float64Array, at: number, count: number): LogEntry[] {
   const { buffer, byteOffset } = bytes;
   const entries: LogEntry[] = [];
-  for (let at = 0; at < places.length; at += PLACE_FIELDS) {
-    const start = byteOffset + (places[at + 1] ?? 0);
-    entries.push({ instance: places[at] ?? 0, body: new Uint8Array(buffer, start, places[at + 2] ?? 0) });
+  for (let place = at; place < at + count * PLACE_FIELDS; place += PLACE_FIELDS) {
+    const start = byteOffset + (places[place + 1] ?? 0);
+    entries.push({ instance: places[place] ?? 0, body: new Uint8Array(buffer, start, places[place + 2] ?? 0) });
   }
   return entries;
 }

@@ -106,6 +106,8 @@ class PortableLog implements LogEngine, KeptLog {
   private readonly reader: EntryReader;
   private readonly keeper: Keeper;
   private running = false;
+  /** The writer waits for a segment. */
+  private starving = false;
   /** The batch that is being written. */
   private in_work: Batch | null = null;
   private waiters: (() => void)[] = [];
@@ -216,7 +218,7 @@ class PortableLog implements LogEngine, KeptLog {
   async settled(): Promise<void> {
     for (;;) {
       if (this.keeper.busy) await this.keeper.changed();
-      else if (this.running && !this.low_on_space) await this.changed();
+      else if (this.running && !(this.starving && this.low_on_space)) await this.changed();
       else return;
     }
   }
@@ -256,6 +258,8 @@ class PortableLog implements LogEngine, KeptLog {
     await this.reader.whenIdle();
     try {
       if (this.failure === null) await this.marks.writeClean(this.keeper.marksRecord());
+    } catch (error) {
+      throw ioError('the log is closed, but its marks could not be written', error);
     } finally {
       await this.release();
     }
@@ -342,8 +346,11 @@ class PortableLog implements LogEngine, KeptLog {
     while (!this.spares.has(id)) {
       if (this.failure !== null) throw this.failure;
       if (this.closing !== null && this.low_on_space) throw fullError();
+      this.starving = true;
+      this.tell();
       await this.changed();
     }
+    this.starving = false;
     const file = await this.spares.take(id);
     this.spares.taken();
     this.contents.addSegment(id, file, this.segment_bytes);

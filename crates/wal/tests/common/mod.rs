@@ -1,7 +1,7 @@
 //! Files that fail on demand, and the means to wait for appends.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-use phxqueue_wal::engine::{Log, Options, Record};
+use phxqueue_wal::engine::{Event, Log, Options, Record};
 use phxqueue_wal::error::{LogError, Result};
 use phxqueue_wal::files::{LogFile, LogFiles, RealFiles};
 use phxqueue_wal::format::{KIND_ENTRY, KIND_STATE};
@@ -44,10 +44,14 @@ pub fn options(folder: &Path) -> Options {
 pub fn open(options: Options, files: Arc<dyn LogFiles>) -> (Result<Log>, Waiter) {
     let waiter = Waiter::default();
     let told = waiter.clone();
-    let committed = Box::new(move |appends: u32, failure: Option<&LogError>| {
+    let committed = Box::new(move |event: &Event| {
         let mut outcome = told.outcome.0.lock().unwrap();
-        outcome.appends += u64::from(appends);
-        outcome.failure = failure.cloned();
+        outcome.appends += u64::from(event.appends);
+        outcome.settled += u64::from(event.settled);
+        outcome.low_on_space = event.low_on_space.unwrap_or(outcome.low_on_space);
+        if event.failure.is_some() {
+            outcome.failure.clone_from(&event.failure);
+        }
         told.outcome.1.notify_all();
     });
     (Log::open(options, files, committed), waiter)
@@ -56,6 +60,8 @@ pub fn open(options: Options, files: Arc<dyn LogFiles>) -> (Result<Log>, Waiter)
 #[derive(Default)]
 struct Outcome {
     appends: u64,
+    settled: u64,
+    low_on_space: bool,
     failure: Option<LogError>,
 }
 
@@ -69,7 +75,6 @@ impl Waiter {
     pub fn append(&self, log: &Log, records: &[Record]) -> Result<()> {
         let before = self.outcome.0.lock().unwrap().appends;
         log.append(records)?;
-        log.flush();
         self.wait_for(before + 1)
     }
 
@@ -79,6 +84,25 @@ impl Waiter {
         let pending = |outcome: &mut Outcome| outcome.appends < appends && outcome.failure.is_none();
         let outcome = changed.wait_while(outcome.lock().unwrap(), pending).unwrap();
         outcome.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl Waiter {
+    /// Waits until the log has nothing to do; no other call is under way.
+    pub fn settle(&self, log: &Log) {
+        let (outcome, changed) = &*self.outcome;
+        let before = outcome.lock().unwrap().settled;
+        log.settle();
+        drop(changed.wait_while(outcome.lock().unwrap(), |outcome| outcome.settled == before).unwrap());
+    }
+
+    pub fn low_on_space(&self) -> bool {
+        self.outcome.0.lock().unwrap().low_on_space
+    }
+
+    pub fn wait_for_space(&self) {
+        let (outcome, changed) = &*self.outcome;
+        drop(changed.wait_while(outcome.lock().unwrap(), |outcome| outcome.low_on_space).unwrap());
     }
 }
 
@@ -101,6 +125,10 @@ struct Switch {
     /// Name of the call that fails, and how many of these come before.
     failing: Option<(&'static str, u64)>,
     failed: bool,
+    /// No file can be made.
+    full: bool,
+    /// What was asked, in order.
+    log: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -117,6 +145,16 @@ impl Faults {
         self.switch.lock().unwrap().failing = Some((call, after));
     }
 
+    /// While `full`, no file can be made, like on a full disk; those that are there can be written over.
+    pub fn set_full(&self, full: bool) {
+        self.switch.lock().unwrap().full = full;
+    }
+
+    /// What was asked since the last call of this.
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.switch.lock().unwrap().log)
+    }
+
     pub fn calls(&self) -> u64 {
         self.switch.lock().unwrap().calls
     }
@@ -125,9 +163,10 @@ impl Faults {
         self.switch.lock().unwrap().failed
     }
 
-    fn note(&self, call: &str) -> io::Result<()> {
+    fn note(&self, call: &str, path: &Path) -> io::Result<()> {
         let mut switch = self.switch.lock().unwrap();
         switch.calls += 1;
+        switch.log.push(format!("{call} {}", path.file_name().unwrap().to_string_lossy()));
         match switch.failing {
             Some((failing, 0)) if failing == call => {
                 switch.failing = None;
@@ -142,8 +181,8 @@ impl Faults {
         }
     }
 
-    fn noted(&self, file: Arc<dyn LogFile>) -> Arc<dyn LogFile> {
-        Arc::new(FaultyFile { file, faults: self.clone() })
+    fn noted(&self, file: Arc<dyn LogFile>, path: &Path) -> Arc<dyn LogFile> {
+        Arc::new(FaultyFile { file, path: path.to_path_buf(), faults: self.clone() })
     }
 }
 
@@ -157,32 +196,36 @@ impl LogFiles for Faults {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Ok(self.noted(RealFiles.open(path)?))
+        Ok(self.noted(RealFiles.open(path)?, path))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        self.note("create")?;
-        Ok(self.noted(RealFiles.create(path)?))
+        self.note("create", path)?;
+        if self.switch.lock().unwrap().full {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Ok(self.noted(RealFiles.create(path)?, path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note("rename")?;
+        self.note("rename", to)?;
         RealFiles.rename(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.note("unlink")?;
+        self.note("unlink", path)?;
         RealFiles.unlink(path)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.note("sync_folder")?;
+        self.note("sync_folder", folder)?;
         RealFiles.sync_folder(folder)
     }
 }
 
 struct FaultyFile {
     file: Arc<dyn LogFile>,
+    path: PathBuf,
     faults: Faults,
 }
 
@@ -195,18 +238,17 @@ impl LogFile for FaultyFile {
         self.file.read(target, position)
     }
 
+    fn read_cached(&self, target: &mut [u8], position: u64) -> Option<()> {
+        self.file.read_cached(target, position)
+    }
+
     fn write(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.faults.note("write")?;
+        self.faults.note("write", &self.path)?;
         self.file.write(bytes, position)
     }
 
-    fn resize(&self, size: u64) -> io::Result<()> {
-        self.faults.note("resize")?;
-        self.file.resize(size)
-    }
-
     fn sync(&self) -> io::Result<()> {
-        self.faults.note("sync")?;
+        self.faults.note("sync", &self.path)?;
         self.file.sync()
     }
 }
