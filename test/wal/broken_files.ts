@@ -99,18 +99,18 @@ const isSegment = (name: string): boolean => name.endsWith('.seg');
 
 const isZero = (buffers: readonly Uint8Array[]): boolean => buffers.every((bytes) => bytes.every((byte) => byte === 0));
 
-/** From the opening to the first append no segment is synced. */
+/** Until a recovery has written the marks of what it found no segment is synced. */
 function recoveryWithoutSync(files: LogFiles): LogFiles {
-  let recovering = false;
+  let marks_to_come = 0;
   return changed(files, {
     list: () => {
-      recovering = true;
+      marks_to_come = 2;
     },
-    write: (name, write, buffers) => {
-      if (isSegment(name) && !isZero(buffers)) recovering = false;
+    write: (name, write) => {
+      if (name === MARKS_NAME) marks_to_come--;
       return write();
     },
-    sync: (name, sync) => (recovering && isSegment(name) ? nothing() : sync()),
+    sync: (name, sync) => (marks_to_come > 0 && isSegment(name) ? nothing() : sync()),
   });
 }
 

@@ -10,8 +10,18 @@ const FULL = process.env['PHXQUEUE_TEST_FULL'] === '1';
 const SEEDS = FULL ? [1, 2, 3] : [1];
 /** Runs of each script without a crash, which differ in how long each call takes. */
 const INTERLEAVINGS = FULL ? 2000 : 100;
-const SAMPLE: Omit<ExploreOptions, 'seed'> = { images_max: 10, second_crashes: 1, second_images_max: 4 };
-const ALL: Omit<ExploreOptions, 'seed'> = { images_max: null, second_crashes: 2, second_images_max: 12 };
+const SAMPLE: Omit<ExploreOptions, 'seed'> = {
+  images_max: 10,
+  second_crashes: 1,
+  second_images_max: 4,
+  second_crashes_every: 2,
+};
+const ALL: Omit<ExploreOptions, 'seed'> = {
+  images_max: null,
+  second_crashes: 2,
+  second_images_max: 12,
+  second_crashes_every: 1,
+};
 
 for (const workload of WORKLOADS) {
   test(`${workload.name}: a crash at each call`, async (t) => {
@@ -42,7 +52,14 @@ for (const broken of BROKEN_FILES) {
   test(`found: ${broken.name}`, async (t) => {
     const failures: string[] = [];
     for (const workload of WORKLOADS) {
-      const options = { seed: 1, images_max: 10, second_crashes: 0, second_images_max: 0, broken };
+      const options = {
+        seed: 1,
+        images_max: 10,
+        second_crashes: 0,
+        second_images_max: 0,
+        second_crashes_every: 1,
+        broken,
+      };
       await explore(workload, options).catch((error: unknown) => failures.push(String(error)));
     }
     t.true(failures.length > 0);

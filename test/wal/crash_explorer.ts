@@ -12,9 +12,14 @@ export interface ExploreOptions {
   readonly seed: number;
   /** Images of each crash; null for all of them. */
   readonly images_max: number | null;
-  /** So many of them suffer a second crash at each call of the recovery, which has at most so many images. */
+  /**
+   * So many of them suffer a second crash at each call of the recovery, which has at most so many images. Then also a process
+   * that is killed there, and loses nothing, is followed by a crash at each call of the next one.
+   */
   readonly second_crashes: number;
   readonly second_images_max: number;
+  /** At one of so many crash points. */
+  readonly second_crashes_every: number;
   /** Breaks the files of the workload, or of those that open what it left. */
   readonly broken?: BrokenFiles;
 }
@@ -59,14 +64,22 @@ export async function explore(workload: Workload, options: ExploreOptions): Prom
   const settings: WorldOptions = { segment_bytes, seed, ...brokenWhen('after') };
   for (const point of points) {
     explored.crash_points++;
-    let second_crashes = options.second_crashes;
+    const twice = explored.crash_points % options.second_crashes_every === 0;
+    let second_crashes = twice ? options.second_crashes : 0;
+    if (second_crashes > 0) {
+      await within(`${workload.name}, seed ${seed}, killed at ${placeOf(point)}`, async () => {
+        const killed = SimDisk.killed(point.disk);
+        await crashAgain(killed, point, settings, random, options.second_images_max, explored);
+      });
+    }
     for (const image of imagesOf(point, random, options.images_max)) {
       explored.images++;
       const files = image.disk.visible();
       await within(`${workload.name}, seed ${seed}, crash at ${placeOf(point)}; ${image.what}`, async () => {
         const ending = random.integer(0, ENDINGS - 1);
         await checkImage(image.disk, point, settings, ending);
-        if (second_crashes-- > 0) await crashAgain(files, point, settings, random, options.second_images_max, explored);
+        if (second_crashes-- > 0)
+          await crashAgain(new SimDisk(files), point, settings, random, options.second_images_max, explored);
       });
     }
   }
@@ -79,7 +92,7 @@ function imagesOf(point: CrashPoint, random: Random, images_max: number | null):
 
 /** Opens the image again, and crashes at each call until the log works on. */
 async function crashAgain(
-  files: ReadonlyMap<string, Buffer>,
+  disk: SimDisk,
   point: CrashPoint,
   settings: WorldOptions,
   random: Random,
@@ -88,7 +101,7 @@ async function crashAgain(
 ): Promise<void> {
   const points: CrashPoint[] = [];
   const world = new World(
-    new SimDisk(files),
+    disk,
     { ...settings, onCrashPoint: (second) => points.push(second) },
     new Ledger(point.ledger),
   );
@@ -139,7 +152,7 @@ async function openSound(world: World): Promise<void> {
 }
 
 /** All that a simulated process does happens before the event loop turns: what is not done then never is. */
-async function orHang(work: Promise<void>): Promise<void> {
+export async function orHang(work: Promise<void>): Promise<void> {
   let cancel = (): void => {};
   const turned = new Promise<never>((_, reject) => {
     const immediate = setImmediate(() => reject(new Violation('it waits for something that never happens')));

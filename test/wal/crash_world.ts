@@ -10,7 +10,7 @@ import { Random } from '../sim/random.js';
 import { checkFound, Ledger, type LedgerState, readAll } from './crash_ledger.js';
 import { identity } from './fixture.js';
 import type { DiskState, SimDisk } from './sim_disk.js';
-import { type SimCall, SimFiles } from './sim_files.js';
+import { type SimCall, SimFiles, type SimFilesOptions } from './sim_files.js';
 
 export const FOLDER = join('/', 'log');
 
@@ -28,6 +28,8 @@ export interface WorldOptions {
   readonly seed: number;
   /** Told of each moment that differs from the one before in what a crash may leave or must not lose. */
   readonly onCrashPoint?: (point: CrashPoint) => void;
+  /** Asked before each call of the file layer: whether it fails. */
+  readonly failureOf?: SimFilesOptions['failureOf'];
   /** Puts a broken file layer between. */
   readonly wrap?: (files: LogFiles) => LogFiles;
 }
@@ -93,6 +95,10 @@ export class World {
     return this.opened;
   }
 
+  get isOpen(): boolean {
+    return this.opened !== null;
+  }
+
   get open_files(): number {
     return this.files.open_files + this.files.locks;
   }
@@ -131,6 +137,12 @@ export class World {
     this.log.truncate(group, before);
   }
 
+  /** Reads everything and checks it. */
+  async checkNow(): Promise<void> {
+    const state = this.ledger.state();
+    checkFound(state, await readAll(this.log, state));
+  }
+
   /** The timers go off: high-water marks are due, a full disk is tried again. */
   passTime(): void {
     this.timers.runAll();
@@ -155,7 +167,8 @@ export class World {
   }
 
   private newFiles(): SimFiles {
-    return new SimFiles(this.disk, { random: this.random, onCall: (call) => this.look(call) });
+    const { failureOf = () => null } = this.options;
+    return new SimFiles(this.disk, { random: this.random, onCall: (call) => this.look(call), failureOf });
   }
 
   private look(call: SimCall): void {

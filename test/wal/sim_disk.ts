@@ -44,6 +44,13 @@ export class Inode {
     this.cache = durable;
   }
 
+  static copy(durable: Buffer, pending: readonly PendingWrite[]): Inode {
+    const inode = new Inode(durable);
+    for (const { bytes, position } of pending) inode.write(bytes, position);
+    inode.pending = pending.map((write) => ({ ...write }));
+    return inode;
+  }
+
   get size(): number {
     return this.cache.length;
   }
@@ -67,6 +74,8 @@ export class Inode {
     let durable = this.durable;
     for (const { bytes, position } of settled) durable = over(durable, durable === this.durable, bytes, position);
     this.durable = durable;
+    for (const write of settled)
+      this.pending = this.pending.flatMap((each) => (each.doomed ? outside(each, write) : [each]));
     if (this.pending.length === 0) this.cache = durable;
   }
 
@@ -74,6 +83,20 @@ export class Inode {
   bytes(): Buffer {
     return Buffer.from(this.cache);
   }
+}
+
+/** What is left of a write that failed to be synced, when `newer` was written over it and is durable. */
+function outside({ position, bytes }: PendingWrite, newer: PendingWrite): PendingWrite[] {
+  const before = bytes.subarray(0, Math.max(0, newer.position - position));
+  const after = bytes.subarray(Math.max(0, newer.position + newer.bytes.length - position));
+  const pieces =
+    before.length === bytes.length
+      ? [{ position, bytes }]
+      : [
+          { position, bytes: before },
+          { position: position + bytes.length - after.length, bytes: after },
+        ];
+  return pieces.filter((piece) => piece.bytes.length > 0).map((piece) => ({ ...piece, doomed: true }));
 }
 
 /** `target` with `bytes` at `position`; a copy if it is shared or too short. */
@@ -116,6 +139,18 @@ export class SimDisk {
     this.names = new Map([...files].map(([name, bytes]) => [name, new Inode(bytes)]));
     this.durable_names = new Map(this.names);
     for (const inode of this.names.values()) this.inodes.add(inode);
+  }
+
+  /** The disk after the process was killed at this moment: all is there, and what was pending still is. */
+  static killed({ names, pending_names, files }: DiskState): SimDisk {
+    const disk = new SimDisk();
+    const copies = new Map(files.map(({ inode, durable, pending }) => [inode, Inode.copy(durable, pending)]));
+    const copyOf = (inode: Inode): Inode => copies.get(inode) ?? inode;
+    disk.durable_names = new Map([...names].map(([name, inode]) => [name, copyOf(inode)]));
+    disk.pending_names = pending_names.map((change) => ({ ...change, inode: copyOf(change.inode) }));
+    for (const inode of copies.values()) disk.inodes.add(inode);
+    for (const [name, inode] of applyNames(disk.durable_names, disk.pending_names)) disk.names.set(name, inode);
+    return disk;
   }
 
   list(): string[] {

@@ -92,7 +92,8 @@ export class Marks {
   }
 
   /**
-   * Opens the file that is there.
+   * Opens the file that is there. The copy that holds is durable when this resolves: it is written again where it is, because
+   * it may have been read from memory whose sync never came or failed.
    *
    * @throws PhxError LOG_IDENTITY if it belongs to another identity
    */
@@ -106,6 +107,10 @@ export class Marks {
       const bytes = Buffer.alloc(MARKS_BYTES);
       await file.read(bytes, 0);
       const found = readMarks(bytes, identity);
+      if (found.record !== null) {
+        await file.write([encodeSlot(identity, found.record, found.sequence)], slotStart(found.sequence));
+        await file.sync();
+      }
       return { marks: new Marks(file, identity, found.sequence), found };
     } catch (error) {
       await file.close();
@@ -117,7 +122,7 @@ export class Marks {
   async write(record: MarksRecord): Promise<void> {
     this.sequence++;
     const bytes = encodeSlot(this.identity, record, this.sequence);
-    await this.file.write([bytes], (this.sequence % SLOTS) * SLOT_BYTES);
+    await this.file.write([bytes], slotStart(this.sequence));
     await this.file.sync();
   }
 
@@ -129,6 +134,11 @@ export class Marks {
   close(): Promise<void> {
     return this.file.close();
   }
+}
+
+/** Where the copy with this number is. */
+function slotStart(sequence: number): number {
+  return (sequence % SLOTS) * SLOT_BYTES;
 }
 
 /**

@@ -224,7 +224,9 @@ class PortableLog implements LogEngine, KeptLog {
   }
 
   close(): Promise<void> {
-    this.closing ??= this.shutDown();
+    this.closing ??= this.shutDown().catch((error: unknown) => {
+      throw error instanceof AssertionError ? error : ioError(`cannot close the log in ${this.folder}`, error);
+    });
     return this.closing;
   }
 
@@ -256,6 +258,8 @@ class PortableLog implements LogEngine, KeptLog {
     await this.reader.whenIdle();
     try {
       if (this.failure === null) await this.marks.writeClean(this.keeper.marksRecord());
+    } catch (error) {
+      throw ioError('the log is closed, but its marks could not be written', error);
     } finally {
       await this.release();
     }

@@ -14,6 +14,7 @@ import {
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
   segmentName,
+  segmentOfName,
   segmentSeed,
   writeRecordHeader,
 } from './format.js';
@@ -78,6 +79,8 @@ class Recovery {
     const names = await this.files.list(folder);
     if (names.includes(UNFINISHED_MARKS_NAME)) await this.files.unlink(join(folder, UNFINISHED_MARKS_NAME));
     const found = names.includes(MARKS_NAME) ? await this.openMarks() : null;
+    // So may the names have been read from memory only.
+    if (names.some((name) => name === MARKS_NAME || segmentOfName(name) !== null)) await this.files.syncFolder(folder);
     const { ids, removed, missing } = listSegments(names, found?.record ?? null);
     for (const id of removed) await this.files.unlink(join(folder, segmentName(id)));
     for (const segment of missing) this.report(segment, 0);
@@ -98,9 +101,11 @@ class Recovery {
       await wipe(file, scan.end, scan.torn_bytes);
       const end: LogTail = { segment: id, offset: scan.end, link: scan.link };
       if (!scan.ended) tail = await this.goOn(file, end, header, content, next);
-      // The records may have been read from memory that never reached the disk; the caller will build on them.
+      // Records that are not known to be durable may have been read from memory whose sync never came, or failed: then no other
+      // sync would write them. The caller will build on them.
+      const unsure = content.subarray(Math.max(durable_end, SEGMENT_HEADER_BYTES), scan.end);
+      if (unsure.length > 0) await file.write([unsure], scan.end - unsure.length);
       await file.sync();
-      await this.files.syncFolder(folder);
     }
     const marks_lost =
       (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
