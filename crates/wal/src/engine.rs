@@ -32,8 +32,8 @@ pub struct Record<'a> {
     pub body: &'a [&'a [u8]],
 }
 
-/// A record that was found damaged and is not a torn tail. No key where the header itself is unreadable, and where a whole
-/// segment is missing (offset 0) or the high-water marks are (segment 0).
+/// A record that was found damaged and is not a torn tail. No key where the header itself is unreadable, and where a
+/// whole segment is missing (offset 0) or the high-water marks are (segment 0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorruptRecord {
     /// Segment that holds it.
@@ -199,7 +199,8 @@ impl Log {
         Ok(self.shared.state().contents.states.get(group, slot)?.map(<[u8]>::to_vec))
     }
 
-    /// Copies the records into the queue, all of them or none. Errors: SizeTooLarge, FastReject, Full, Poisoned, Closed.
+    /// Copies the records into the queue, all of them or none. Errors: SizeTooLarge, FastReject, Full, Poisoned,
+    /// Closed.
     pub fn append(&self, records: &[Record]) -> Result<()> {
         self.shared.append(|state| {
             state.appended_bytes += state.queue.append(records, !state.low_on_space)?;
@@ -208,8 +209,8 @@ impl Log {
         })
     }
 
-    /// The same of several appends that were promised to be taken: what has no space yet waits for it. Errors: Poisoned,
-    /// Closed; SizeTooLarge, after which those before are taken.
+    /// The same of several appends that were promised to be taken: what has no space yet waits for it. Errors:
+    /// Poisoned, Closed; SizeTooLarge, after which those before are taken.
     pub fn append_accepted<'a>(&self, appends: impl Iterator<Item = &'a [Record<'a>]>) -> Result<()> {
         self.shared.append(|state| {
             for records in appends {
@@ -279,8 +280,8 @@ impl Log {
         }
     }
 
-    /// Writes what waits and the marks of a clean close, and releases the folder. Does nothing the second time. An error
-    /// (Io) if the marks cannot be written: the log is not closed cleanly then.
+    /// Writes what waits and the marks of a clean close, and releases the folder. Does nothing the second time. An
+    /// error (Io) if the marks cannot be written: the log is not closed cleanly then.
     pub fn close(&self) -> Result<()> {
         self.shared.state().closing = true;
         self.shared.writer_wake.notify_one();
@@ -300,7 +301,7 @@ impl Log {
         drop(state);
         drop(marks);
         drop(lock);
-        written.map_err(|error| LogError::io("cannot write the marks of the log", &error))
+        written.map_err(|error| LogError::io("the log is closed, but its marks could not be written", &error))
     }
 }
 

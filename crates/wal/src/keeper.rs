@@ -7,7 +7,9 @@ use crate::format::{KIND_STATE, record_bytes};
 use crate::marks::{Marks, SEGMENTS_MAX};
 use crate::segment_reader::SegmentReader;
 use crate::shared::{InWork, Shared, State, poisoned};
+use crate::spare_segments::Spare;
 use std::collections::HashSet;
+use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -163,9 +165,9 @@ impl Keeper {
             self.lack_space(&mut state);
             return Ok(true);
         }
-        let retired = state.spares.retired.pop_front();
+        let retired = state.spares.retired.front().copied();
         drop(state);
-        match self.shared.spare_work().prepare(id, retired) {
+        match self.make_spare(id, retired) {
             Ok(spare) => {
                 self.shared.state().spares.spare = Some(spare);
                 self.shared.writer_wake.notify_one();
@@ -174,6 +176,15 @@ impl Keeper {
             Err(error) => return Err(poisoned(&error)),
         }
         Ok(true)
+    }
+
+    fn make_spare(&self, id: u32, retired: Option<u32>) -> io::Result<Spare> {
+        let work = self.shared.spare_work();
+        if let Some(retired) = retired {
+            work.reuse(retired, id)?;
+            self.shared.state().spares.retired.pop_front();
+        }
+        work.prepare(id, retired.is_some())
     }
 
     fn lack_space(&self, state: &mut State) {

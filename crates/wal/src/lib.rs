@@ -1,5 +1,5 @@
-//! The log engine of PhxQueue: one log for all groups of a process, with group commit on a thread of its own, and a second
-//! thread that keeps the files.
+//! The log engine of PhxQueue: one log for all groups of a process, with group commit on a thread of its own, and a
+//! second thread that keeps the files.
 //!
 //! The bytes on disk are those of `docs/on-disk-format.md`; `src/ts/wal/portable.ts` reads and writes the same, and the
 //! modules here mirror the ones there. `engine` is the way in, `node` the addon around it.

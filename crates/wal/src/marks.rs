@@ -81,7 +81,9 @@ impl Marks {
         Ok(marks)
     }
 
-    /// Opens the file that is there. Errors: Identity if it belongs to another identity, Io.
+    /// Opens the file that is there. The copy that holds is durable when this returns: it is written again where it is,
+    /// because it may have been read from memory whose sync never came or failed. Errors: Identity if it belongs to
+    /// another identity, Io.
     pub fn open(files: &dyn LogFiles, folder: &Path, identity: Identity) -> Result<(Marks, FoundMarks)> {
         let failed = |error: io::Error| LogError::io("cannot read the marks of the log", &error);
         let file = files.open(&folder.join(MARKS_NAME)).map_err(failed)?;
@@ -89,6 +91,10 @@ impl Marks {
         // What is missing at the end stays zero: an unreadable copy.
         file.read(&mut bytes, 0).map_err(failed)?;
         let found = read_marks(&bytes, &identity)?;
+        if let Some(record) = &found.record {
+            let copy = encode_slot(&identity, record, found.sequence);
+            file.write(&copy, slot_start(found.sequence)).and_then(|()| file.sync()).map_err(failed)?;
+        }
         Ok((Marks { file, identity, sequence: found.sequence }, found))
     }
 
@@ -96,7 +102,7 @@ impl Marks {
     pub fn write(&mut self, record: &MarksRecord) -> io::Result<()> {
         self.sequence += 1;
         let bytes = encode_slot(&self.identity, record, self.sequence);
-        self.file.write(&bytes, (self.sequence % SLOTS) * SLOT_BYTES as u64)?;
+        self.file.write(&bytes, slot_start(self.sequence))?;
         self.file.sync()
     }
 
@@ -108,6 +114,11 @@ impl Marks {
         }
         Ok(())
     }
+}
+
+/// Where the copy with this number is.
+fn slot_start(sequence: u64) -> u64 {
+    (sequence % SLOTS) * SLOT_BYTES as u64
 }
 
 struct Slot {

@@ -1,7 +1,8 @@
 //! The form in which the appends of a turn come over from JavaScript (`src/ts/wal/native_appends.ts` writes it).
 //!
-//! `keys` has four numbers for each record: its kind, plus LAST if it ends its append; group; instance; and where its body
-//! is: how many of the `parts`, or -1 - n for the next n bytes of `small`. An append without records is one item of kind 0.
+//! `keys` has four numbers for each record: its kind, plus LAST if it ends its append; group; instance; and where its
+//! body is: how many of the `parts`, or -1 - n for the next n bytes of `small`. An append without records is one item
+//! of kind 0.
 
 use crate::engine::Record;
 use crate::format::{KIND_ENTRY, KIND_STATE};

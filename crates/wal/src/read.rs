@@ -90,7 +90,8 @@ impl ReadPlan {
         Ok(Entries { bytes, places })
     }
 
-    /// The same into `target`, which has `bytes()` bytes, without waiting for the disk: None where not all is in memory.
+    /// The same into `target`, which has `bytes()` bytes, without waiting for the disk: None where not all is in
+    /// memory.
     pub fn read_cached(&self, target: &mut [u8]) -> Option<Result<Vec<BodyPlace>>> {
         let mut at = 0;
         for run in &self.runs {

@@ -48,6 +48,10 @@ pub(crate) fn recover(files: &Arc<dyn LogFiles>, options: &Options) -> Result<Re
     let opened = if has(MARKS_NAME) { Some(Marks::open(files.as_ref(), folder, *identity)?) } else { None };
     let (marks, found) = opened.unzip();
     let found: FoundMarks = found.unwrap_or_default();
+    // So may the names have been read from memory only.
+    if has(MARKS_NAME) || names.iter().any(|name| segment_of_name(name).is_some()) {
+        files.sync_folder(folder).map_err(failed)?;
+    }
     let ids = segments_of(files.as_ref(), folder, &names, found.record.as_ref()).map_err(failed)?;
     let mut recovering = Recovering::new(options, &found, ids)?;
     recovering.read_segments(files.as_ref())?;
@@ -79,7 +83,8 @@ struct Recovering<'a> {
     found: &'a FoundMarks,
     /// Segments whose files are there, ascending.
     ids: Vec<u32>,
-    /// Where the log goes on if not in the newest of them. Ids are never used twice, not even that of a missing segment.
+    /// Where the log goes on if not in the newest of them. Ids are never used twice, not even that of a missing
+    /// segment.
     next: u32,
     missing: Vec<u32>,
     marks_lost: bool,
@@ -112,7 +117,7 @@ impl<'a> Recovering<'a> {
         for id in self.ids.clone() {
             let file = files.open(&self.options.folder.join(segment_name(id))).map_err(failed)?;
             bytes.turn_to(Arc::clone(&file)).map_err(failed)?;
-            let version = self.take_segment(files, id, file, &mut bytes)?;
+            let version = self.take_segment(id, file, &mut bytes)?;
             newest_version = newest_version.max(version);
         }
         self.marks_lost |= self.found.record.is_none() && newest_version >= FORMAT_VERSION;
@@ -123,13 +128,7 @@ impl<'a> Recovering<'a> {
     }
 
     /// Takes what the bytes of a segment file say; returns the version of its format.
-    fn take_segment(
-        &mut self,
-        files: &dyn LogFiles,
-        id: u32,
-        file: Arc<dyn LogFile>,
-        bytes: &mut SegmentBytes,
-    ) -> Result<u32> {
+    fn take_segment(&mut self, id: u32, file: Arc<dyn LogFile>, bytes: &mut SegmentBytes) -> Result<u32> {
         let Options { folder, identity, .. } = self.options;
         let failed = |error: io::Error| io_error(folder, &error);
         self.contents.segments.add(id, Arc::clone(&file), bytes.len() as u64);
@@ -149,11 +148,20 @@ impl<'a> Recovering<'a> {
             if !scan.ended {
                 self.go_on(file.as_ref(), id, &scan, header, bytes.len() as u64).map_err(failed)?;
             }
-            // The records may have been read from memory that never reached the disk; the caller will build on them.
-            file.sync().map_err(failed)?;
-            files.sync_folder(folder).map_err(failed)?;
+            self.make_durable(id, file.as_ref(), bytes, scan.end).map_err(failed)?;
         }
         Ok(header.map_or(FORMAT_VERSION, |header| header.version))
+    }
+
+    /// Records that are not known to be durable may have been read from memory whose sync never came, or failed: then
+    /// no other sync would write them. The caller will build on them.
+    fn make_durable(&self, id: u32, file: &dyn LogFile, bytes: &mut SegmentBytes, end: u64) -> io::Result<()> {
+        let start = self.durable_end(id).max(u64::from(SEGMENT_HEADER_BYTES));
+        let unsure = bytes.through(end as usize)?.get(start.min(end) as usize..end as usize).unwrap_or(&[]);
+        if !unsure.is_empty() {
+            file.write(unsure, start)?;
+        }
+        file.sync()
     }
 
     /// Up to where the segment was durable, as far as is known.
@@ -284,7 +292,11 @@ fn start_tail(work: &SpareWork, names: &[String], contents: &mut Contents, tail:
     }
     let spare = match spares.spare.take() {
         Some(spare) => spare,
-        None => work.prepare(tail.segment, spares.retired.pop_front()).map_err(failed)?,
+        None => {
+            let retired = spares.retired.pop_front();
+            retired.map_or(Ok(()), |retired| work.reuse(retired, tail.segment)).map_err(failed)?;
+            work.prepare(tail.segment, retired.is_some()).map_err(failed)?
+        }
     };
     work.take(tail.segment).map_err(failed)?;
     contents.segments.add(tail.segment, spare.file, u64::from(work.segment_bytes));

@@ -1,9 +1,10 @@
-//! Reads one segment file: which records are in it, where it ends, and whether what is bad is a torn tail or corruption.
+//! Reads one segment file: which records are in it, where it ends, and whether what is bad is a torn tail or
+//! corruption.
 //!
-//! A batch is written only after the batch before it is durable. So a bad place is corruption, never a torn tail, if any
-//! record behind it belongs to a batch that began behind it (`batch` of its header), if the high-water marks say that it
-//! was durable, or if the segment is not the newest. Else it lies in the last batch, which may not have been durable yet,
-//! and is discarded with all that follows.
+//! A batch is written only after the batch before it is durable. So a bad place is corruption, never a torn tail, if
+//! any record behind it belongs to a batch that began behind it (`batch` of its header), if the high-water marks say
+//! that it was durable, or if the segment is not the newest. Else it lies in the last batch, which may not have been
+//! durable yet, and is discarded with all that follows.
 
 use crate::engine::CorruptRecord;
 use crate::error::{LogError, Result};
@@ -35,9 +36,9 @@ pub(crate) struct SegmentScan {
     pub corrupt: Vec<CorruptRecord>,
 }
 
-/// Scans the bytes of a segment file and calls `deliver` for each record with a key, in order, with the bytes up to its end
-/// at least. Everything before
-/// `durable_end` was durable: u64::MAX for all but the newest segment, for that one what the high-water marks say.
+/// Scans the bytes of a segment file and calls `deliver` for each record with a key, in order, with the bytes up to its
+/// end at least. Everything before `durable_end` was durable: u64::MAX for all but the newest segment, for that one
+/// what the high-water marks say.
 pub(crate) fn scan_segment(
     source: &mut SegmentBytes,
     segment: u32,

@@ -172,7 +172,8 @@ impl Shared {
         SpareWork { files: self.files.as_ref(), folder, identity, segment_bytes: *segment_bytes }
     }
 
-    /// Wakes the keeper if it has something to do. Call it when a batch is durable, a segment was begun, or records died.
+    /// Wakes the keeper if it has something to do. Call it when a batch is durable, a segment was begun, or records
+    /// died.
     pub fn wake_keeper(&self, state: &mut State) {
         if state.keeper.stopped {
             return;

@@ -1,6 +1,6 @@
 //! Segment files beside the log: the spare, which the log goes on in when the newest segment is full, and retired ones,
-//! which were removed from the log and become spares. A spare has its full size and consists of blocks that were written
-//! before: to write over such blocks is faster than to grow a file, and cannot fail for lack of space.
+//! which were removed from the log and become spares. A spare has its full size and consists of blocks that were
+//! written before: to write over such blocks is faster than to grow a file, and cannot fail for lack of space.
 //!
 //! What there is stands in `SpareSegments`, under the log's mutex; the work on files is done without it.
 
@@ -84,13 +84,26 @@ impl SpareWork<'_> {
         Ok(spares)
     }
 
-    /// Makes the spare for the segment `id`, of a retired file if there is one. After an error nothing is left behind.
-    pub fn prepare(&self, id: u32, retired: Option<u32>) -> io::Result<Spare> {
+    /// Gives a retired file the name of the spare for the segment `id`.
+    pub fn reuse(&self, retired: u32, id: u32) -> io::Result<()> {
+        self.files.rename(&self.path(retired_segment_name(retired)), &self.path(spare_segment_name(id)))
+    }
+
+    /// Makes the spare for the segment `id`, of the file that has its name if one was `reused`. After an error nothing
+    /// is left behind.
+    pub fn prepare(&self, id: u32, reused: bool) -> io::Result<Spare> {
         let path = self.path(spare_segment_name(id));
-        let file = self.open_blank(&path, retired)?;
-        file.write(&encode_segment_header(self.identity, id, self.segment_bytes), 0)?;
-        file.sync()?;
-        Ok(Spare { id, file })
+        let file = if reused { self.files.open(&path) } else { self.files.create(&path) }?;
+        let header = encode_segment_header(self.identity, id, self.segment_bytes);
+        let filled = if reused { Ok(()) } else { self.fill(file.as_ref()) };
+        match filled.and_then(|()| file.write(&header, 0)).and_then(|()| file.sync()) {
+            Ok(()) => Ok(Spare { id, file }),
+            Err(error) => {
+                drop(file);
+                self.files.unlink(&path)?;
+                Err(error)
+            }
+        }
     }
 
     /// Makes the spare a segment of the log under its name; durable when this returns.
@@ -109,21 +122,7 @@ impl SpareWork<'_> {
         self.folder.join(name)
     }
 
-    /// A file of full size, all of whose blocks are written, under the name of a spare.
-    fn open_blank(&self, path: &Path, retired: Option<u32>) -> io::Result<Arc<dyn LogFile>> {
-        if let Some(id) = retired {
-            self.files.rename(&self.path(retired_segment_name(id)), path)?;
-            return self.files.open(path);
-        }
-        let file = self.files.create(path)?;
-        if let Err(error) = self.fill(file.as_ref()) {
-            drop(file);
-            self.files.unlink(path)?;
-            return Err(error);
-        }
-        Ok(file)
-    }
-
+    /// Writes all blocks.
     fn fill(&self, file: &dyn LogFile) -> io::Result<()> {
         let segment_bytes = u64::from(self.segment_bytes);
         let mut at = 0;
@@ -141,18 +140,18 @@ impl SpareWork<'_> {
     fn adopt_spare(&self, name: &str, id: u32) -> Result<Option<Spare>> {
         let failed = |error: io::Error| LogError::io(&format!("cannot take over {name}"), &error);
         let file = self.files.open(&self.folder.join(name)).map_err(failed)?;
-        let mut block = [0; SEGMENT_HEADER_BYTES as usize];
-        file.read(&mut block, 0).map_err(failed)?;
         if file.size().map_err(failed)? != u64::from(self.segment_bytes) {
             return Ok(None);
         }
+        let mut block = [0; SEGMENT_HEADER_BYTES as usize];
+        file.read(&mut block, 0).map_err(failed)?;
         let header = check_segment_header(&block, self.identity, id)?;
         let alike = |version, segment_bytes| version == FORMAT_VERSION && segment_bytes == self.segment_bytes;
         if !header.is_some_and(|header| alike(header.version, header.segment_bytes)) {
             return Ok(None);
         }
-        // It may have been read from memory that never reached the disk.
-        file.sync().map_err(failed)?;
+        // It may have been read from memory whose sync never came, or failed.
+        file.write(&block, 0).and_then(|()| file.sync()).map_err(failed)?;
         Ok(Some(Spare { id, file }))
     }
 

@@ -106,8 +106,8 @@ impl Writer {
         Ok(())
     }
 
-    /// File of the segment to write to. If it is a new one, the log goes on in the spare, which the keeper has prepared or
-    /// is preparing.
+    /// File of the segment to write to. If it is a new one, the log goes on in the spare, which the keeper has prepared
+    /// or is preparing.
     fn segment(&self, id: u32) -> Result<Arc<dyn LogFile>> {
         let mut state = self.shared.state();
         if id == state.active {

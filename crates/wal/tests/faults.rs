@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Faults, Waiter, body, entry, folder, open, options, state};
-use phxqueue_wal::engine::{Log, Record};
+use phxqueue_wal::engine::{Log, Options, Record};
 use phxqueue_wal::error::ErrorCode;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,8 +15,8 @@ const INSTANCES: u64 = 14;
 /// After an instance the log is truncated below another: first one segment dies, then more than are kept for later.
 const TRUNCATIONS: [(u64, u64); 2] = [(5, 3), (13, 11)];
 
-/// Fills several segments and truncates: every kind of call happens. Returns the instances reported durable that were not
-/// truncated.
+/// Fills several segments and truncates: every kind of call happens. Returns the instances reported durable that were
+/// not truncated.
 fn work(log: &Log, waiter: &Waiter) -> BTreeSet<u64> {
     let mut durable = BTreeSet::new();
     for instance in 1..=INSTANCES {
@@ -112,4 +112,31 @@ fn failures_end_all_that_wait() {
     }
     assert_eq!(waiter.wait_for(5).unwrap_err().code, ErrorCode::Poisoned);
     assert_eq!(log.bounds(1), None, "nothing of a failed batch is visible");
+}
+
+#[test]
+fn each_call_that_fails_while_opening_again_costs_nothing() {
+    for call in ["create", "write", "sync", "rename", "sync_folder", "unlink"] {
+        for after in 0.. {
+            let temporary = folder();
+            let (log, waiter) = open(options(temporary.path()), Arc::new(Faults::none()));
+            let log = log.unwrap();
+            let durable = work(&log, &waiter);
+            log.close().unwrap();
+            let faults = Arc::new(Faults::none());
+            faults.fail_on(call, after);
+            // A larger segment: the newest one is sealed, the files beside it are of no use, a new one is made.
+            let larger = Options { segment_bytes: 16384, ..options(temporary.path()) };
+            let (log, _) = open(larger, faults.clone());
+            let failed = log.as_ref().err().map(|error| error.code);
+            assert!(failed.is_none_or(|code| code == ErrorCode::Io));
+            assert!(failed.is_none() || faults.has_failed());
+            drop(log);
+            check_survivors(temporary.path(), &durable);
+            if failed.is_none() {
+                assert!(after > 0, "the opening calls {call}");
+                break;
+            }
+        }
+    }
 }

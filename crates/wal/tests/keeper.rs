@@ -1,5 +1,5 @@
-//! Goal: what is done beside the writing keeps to its order, costs nothing, and ends. Method: the engine on files that note
-//! what is asked of them and can be full; damage done to the files between two openings.
+//! Goal: what is done beside the writing keeps to its order, costs nothing, and ends. Method: the engine on files that
+//! note what is asked of them and can be full; damage done to the files between two openings.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -255,4 +255,31 @@ fn forgotten_damage_is_reported_no_more_and_nothing_sound_is_lost() {
     let (log, _) = reopen(temporary.path());
     assert_eq!(log.recovery().corrupt, []);
     assert!(sound.iter().all(|instance| is_there(&log, 1, *instance)));
+}
+
+#[test]
+fn an_opening_writes_again_what_may_be_in_memory_only() {
+    let temporary = folder();
+    let (log, waiter) = reopen(temporary.path());
+    fill(&log, &waiter, 1, 1..=2);
+    log.close().unwrap();
+    let files = Faults::none();
+    let (log, waiter) = open_on(&files, temporary.path());
+    waiter.settle(&log);
+    let spare = spare_segment_name(2);
+    let marks = ["write marks".to_string(), "sync marks".to_string()];
+    let known = ["sync_folder log".to_string(), "sync 0000000001.seg".to_string()];
+    let beside = [format!("write {spare}"), format!("sync {spare}")];
+    assert_eq!(files.take_log(), [marks.as_slice(), &known, &beside, &marks].concat());
+    // What the marks do not call durable is written again, too.
+    let lagging = std::fs::read(temporary.path().join(MARKS_NAME)).unwrap();
+    fill(&log, &waiter, 1, 3..=3);
+    let segment = std::fs::read(temporary.path().join(segment_name(1))).unwrap();
+    log.close().unwrap();
+    std::fs::write(temporary.path().join(MARKS_NAME), lagging).unwrap();
+    std::fs::write(temporary.path().join(segment_name(1)), segment).unwrap();
+    let (log, waiter) = open_on(&files, temporary.path());
+    waiter.settle(&log);
+    assert!(files.take_log().contains(&format!("write {}", segment_name(1))));
+    assert!((1..=3).all(|instance| is_there(&log, 1, instance)));
 }
