@@ -1,6 +1,7 @@
 // Goal: both engines write the same bytes and answer alike. Method: random operations on two logs at once, which change
 // engines at each reopening; after each closing their segments and marks are compared, and the answers with a model in memory.
-// What lies behind the records of a segment, how often the marks were written, and the files beside the log depend on time.
+// What lies behind the records of a segment, how often the marks were written, and the files beside the log depend on time;
+// and when what lives is moved does where several segments are filled in one turn: from then on only answers are compared.
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
@@ -83,6 +84,8 @@ class Twin {
   private readonly folder: string;
   private readonly openLog: (engine: EngineName, folder: string) => Promise<LogEngine>;
   private log: LogEngine;
+  /** Records were moved. */
+  moved = false;
 
   constructor(folder: string, log: LogEngine, openLog: (engine: EngineName, folder: string) => Promise<LogEngine>) {
     this.folder = folder;
@@ -126,6 +129,7 @@ class Twin {
 
   async close(): Promise<void> {
     await this.log.settled();
+    this.moved ||= this.log.stats().rewritten_bytes > 0;
     await this.log.close();
   }
 
@@ -167,7 +171,7 @@ both('both engines leave the same bytes and give the same answers', async (t) =>
         truncated.set(step.group, Math.max(step.before, truncated.get(step.group) ?? 0));
       }
       if (step.type !== 'reopen') continue;
-      t.deepEqual(one.written(), two.written());
+      if (!one.moved && !two.moved) t.deepEqual(one.written(), two.written());
     }
     t.deepEqual(await one.answers(), await two.answers());
     for (const [group, entries] of model.entries) {
@@ -184,7 +188,29 @@ both('both engines leave the same bytes and give the same answers', async (t) =>
       t.is(Buffer.from(one.state(group ?? 0, slot ?? 0) ?? []).toString('latin1'), bytes);
     }
     await Promise.all([one.close(), two.close()]);
-    t.deepEqual(one.written(), two.written());
+    if (!one.moved && !two.moved) t.deepEqual(one.written(), two.written());
   });
   await t.notThrowsAsync(fc.assert(property, { numRuns: 60 }));
+});
+
+both('what is moved is written alike', async (t) => {
+  const written: [string, unknown][][] = [];
+  for (const engine of engines) {
+    const openHere = (name: EngineName, folder: string) => open(t, name, folder, { segment_bytes: 8192 });
+    const folder = join(folderInMemory(t), 'log');
+    const twin = new Twin(folder, await openHere(engine, folder), openHere);
+    for (let instance = 1; instance <= 60; instance++) {
+      const records = [
+        entry(instance % 3, instance, Buffer.alloc(500 + 13 * instance, instance)),
+        state(1, instance, 's'),
+      ];
+      await twin.perform({ type: 'append', appends: [records] });
+      if (instance % 20 === 0) await twin.perform({ type: 'truncate', group: 0, before: instance });
+      if (instance % 20 === 10) await twin.perform({ type: 'truncate', group: 1, before: instance });
+    }
+    await twin.close();
+    t.true(twin.moved);
+    written.push(twin.written());
+  }
+  t.deepEqual(written[0], written[1]);
 });
