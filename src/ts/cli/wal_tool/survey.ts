@@ -151,13 +151,8 @@ function headerProblems(folder: LogFolder, { id, header }: FoundSegment): Proble
   return [corruption(id, 0, `the segment belongs to another log, of identity ${header.identity.toString('hex')}`)];
 }
 
-function recordProblems(folder: LogFolder, { id, scan, bytes }: FoundSegment, notes: string[]): Problem[] {
+function recordProblems(folder: LogFolder, { id, scan }: FoundSegment, notes: string[]): Problem[] {
   const problems = scan.corrupt.map((place) => problemOf('corruption', place, FAULTS[place.fault]));
-  const durable = folder.marks?.newest?.durable;
-  if (id === folder.newest && durable?.segment === id && bytes.length < durable.offset) {
-    const what = `the file ends before offset ${durable.offset}, up to which the high-water marks say it was durable`;
-    problems.push(corruption(id, bytes.length, what));
-  }
   if (scan.torn_bytes === 0 || scan.torn === null) return problems;
   if (folder.holder !== null) {
     notes.push(`segment ${id} offset ${scan.end}: a write is under way`);
