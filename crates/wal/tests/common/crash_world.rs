@@ -80,6 +80,10 @@ impl<'a> World<'a> {
         self.log.as_ref().expect("the log is open")
     }
 
+    pub fn seed(&self) -> u64 {
+        self.options.seed
+    }
+
     pub fn is_open(&self) -> bool {
         self.log.is_some()
     }
@@ -115,6 +119,12 @@ impl<'a> World<'a> {
         };
         self.log = Some(Log::open(options, files, committed)?);
         Ok(())
+    }
+
+    /// Reads everything and checks it.
+    pub fn check(&self) -> Result<(), Violation> {
+        let ledger = self.scene().ledger.clone();
+        ledger.check(self.log()).map(drop)
     }
 
     /// Appends without waiting; returns the number to wait for.
@@ -160,11 +170,14 @@ impl<'a> World<'a> {
         self.log().forget_damage();
     }
 
-    /// Waits until nothing waits to be written, moved, deleted or prepared, or the world stands still.
+    /// Waits until nothing waits to be written, moved, deleted or prepared, or only for space, or until the world
+    /// stands still. An error if the log has failed.
     pub fn settle(&self) -> Result<(), Violation> {
         let before = self.scene().settled;
         self.log().settle();
-        self.wait_until(|scene| scene.settled > before || scene.life != self.life).map(drop)
+        let scene = self.wait_until(|scene| scene.settled > before || scene.life != self.life)?;
+        let failure = scene.failure.as_ref().filter(|_| scene.life == self.life);
+        failure.map_or(Ok(()), |failure| Err(failure.to_string()))
     }
 
     pub fn wait_until(&self, done: impl Fn(&Scene) -> bool) -> Result<MutexGuard<'_, Scene>, Violation> {
