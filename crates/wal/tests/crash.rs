@@ -9,8 +9,12 @@ mod common;
 
 use common::broken_files::Mistake;
 use common::crash_explorer::{Plan, explore, run_once};
+use common::crash_images::{all_choices, image_of};
 use common::crash_workloads::{WORKLOADS, Workload};
 use common::crash_world::LockFolder;
+use common::random::Random;
+use common::sim_disk::SimDisk;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 const SAMPLE: Plan = Plan { images_max: Some(6), second_crashes: 1, second_images_max: 2, second_crashes_every: 10 };
@@ -41,6 +45,33 @@ fn crash_at_each_call(workload: &Workload) {
             started.elapsed().as_secs_f64(),
         );
     }
+}
+
+#[test]
+fn the_disk_loses_what_was_not_synced_and_all_of_a_failed_sync() {
+    let mut disk = SimDisk::default();
+    let (first, second) = (disk.create("first").unwrap(), disk.create("second").unwrap());
+    let named = disk.begin_sync_folder();
+    disk.rename("second", "third").unwrap();
+    disk.settle_folder(&named);
+    disk.write(first, &[1; 1024], 0);
+    let failed = disk.begin_sync(first);
+    disk.doom(first, &failed);
+    disk.write(first, &[2; 512], 512);
+    disk.write(second, &[3; 8], 0);
+    for inode in [first, second] {
+        let covered = disk.begin_sync(inode);
+        disk.settle(inode, &covered);
+    }
+    let mut found = BTreeSet::new();
+    for choice in all_choices(&disk, &mut Random::new(1)) {
+        let image = image_of(&disk, &choice);
+        let mut bytes = vec![9; 2048];
+        let length = image.read(image.find("first").unwrap(), &mut bytes, 0);
+        assert_eq!((length, &bytes[512..1024], image.list().len()), (1024, &[2; 512][..], 2));
+        found.insert((bytes[0], image.find("third").is_ok()));
+    }
+    assert_eq!(found, [(0, false), (0, true), (1, false), (1, true)].into());
 }
 
 #[test]

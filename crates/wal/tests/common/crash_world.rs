@@ -139,7 +139,13 @@ impl<'a> World<'a> {
         let record =
             |(each, body): (&Written, _)| Record { kind: each.kind, group: each.group, instance: each.instance, body };
         let records: Vec<Record> = written.iter().zip(bodies.iter().map(|body| body.as_slice())).map(record).collect();
-        let taken = self.log().append(&records);
+        // Both ways in.
+        let accepted = serial % 2 == 0;
+        let taken = if accepted {
+            self.log().append_accepted(std::iter::once(records.as_slice()))
+        } else {
+            self.log().append(&records)
+        };
         if taken.is_err() {
             self.scene().ledger.refused();
         }
