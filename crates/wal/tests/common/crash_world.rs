@@ -108,6 +108,7 @@ impl<'a> World<'a> {
         let mut scene = stage.scene();
         self.life = scene.life;
         (scene.settled, scene.low_on_space, scene.failure) = (0, false, None);
+        scene.truncated.clear();
         drop(scene);
         let life = self.life;
         let committed = Box::new(move |event: &Event| listen(&stage, life, event));
@@ -140,7 +141,7 @@ impl<'a> World<'a> {
             |(each, body): (&Written, _)| Record { kind: each.kind, group: each.group, instance: each.instance, body };
         let records: Vec<Record> = written.iter().zip(bodies.iter().map(|body| body.as_slice())).map(record).collect();
         // Both ways in.
-        let accepted = serial % 2 == 0;
+        let accepted = serial.is_multiple_of(2);
         let taken = if accepted {
             self.log().append_accepted(std::iter::once(records.as_slice()))
         } else {
@@ -166,8 +167,12 @@ impl<'a> World<'a> {
         self.wait_for(number)
     }
 
+    /// Nothing is appended below it later in this life.
     pub fn truncate(&self, group: u32, before: u64) {
-        self.scene().ledger.truncate(group, before);
+        let mut scene = self.scene();
+        scene.ledger.truncate(group, before);
+        scene.truncated.insert(group, before);
+        drop(scene);
         self.log().truncate(group, before);
     }
 
@@ -182,7 +187,14 @@ impl<'a> World<'a> {
         let before = self.scene().settled;
         self.log().settle();
         let scene = self.wait_until(|scene| scene.settled > before || scene.life != self.life)?;
-        let failure = scene.failure.as_ref().filter(|_| scene.life == self.life);
+        let failure = scene.failure.clone().filter(|_| scene.life == self.life);
+        let truncated = scene.truncated.clone();
+        drop(scene);
+        for (group, before) in truncated {
+            if let Some((first, _)) = self.log().bounds(group).filter(|(first, _)| *first < before) {
+                return Err(format!("entry {first} of group {group} was truncated, and it is back"));
+            }
+        }
         failure.map_or(Ok(()), |failure| Err(failure.to_string()))
     }
 

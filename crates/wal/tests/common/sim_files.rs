@@ -8,7 +8,7 @@ use super::random::Random;
 use super::sim_disk::{InodeId, SimDisk};
 use phxqueue_wal::error::LogError;
 use phxqueue_wal::files::{LogFile, LogFiles};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -82,6 +82,8 @@ pub struct Scene {
     pub low_on_space: bool,
     pub was_low_on_space: bool,
     pub failure: Option<LogError>,
+    /// Groups that this process has truncated, and below what.
+    pub truncated: BTreeMap<u32, u64>,
     pub violation: Option<Violation>,
     /// Calls of the file layer that change something.
     pub calls: u64,
@@ -148,6 +150,7 @@ impl Stage {
             low_on_space: false,
             was_low_on_space: false,
             failure: None,
+            truncated: BTreeMap::new(),
             violation: None,
             calls: 0,
             called: BTreeSet::new(),
