@@ -9,6 +9,7 @@ import { install } from './install.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const full = process.argv.includes('--full');
+const test_env = { ...process.env, ...(full ? { PHXQUEUE_TEST_FULL: '1' } : {}) };
 
 install(root);
 // Tests that were renamed or removed must not run on.
@@ -27,8 +28,7 @@ async function lint() {
 
 async function ava() {
   console.log(`\n== TypeScript${full ? ', with the long campaigns' : ''}`);
-  const env = { ...process.env, ...(full ? { PHXQUEUE_TEST_FULL: '1' } : {}) };
-  const { status, output } = await run(process.execPath, [bin('ava', 'entrypoints', 'cli.mjs')], env);
+  const { status, output } = await run(process.execPath, [bin('ava', 'entrypoints', 'cli.mjs')], test_env);
   const count = (mark) => output.match(new RegExp(`^ +${mark} `, 'gm'))?.length ?? 0;
   const failed = count('✘');
   // A file that does not load, or a crash, fails without a failed test.
@@ -42,7 +42,7 @@ async function cargo() {
     console.log(`skipped: ${reason}`);
     return { passed: 0, failed: 0 };
   }
-  const { status, output } = await run('cargo', ['test', '--locked', '--quiet', '--workspace']);
+  const { status, output } = await run('cargo', ['test', '--locked', '--quiet', '--workspace'], test_env);
   let passed = 0;
   let failed = 0;
   for (const [, ok, bad] of output.matchAll(/(\d+) passed; (\d+) failed/g)) {

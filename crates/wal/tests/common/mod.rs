@@ -1,6 +1,16 @@
 //! Files that fail on demand, and the means to wait for appends.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod broken_files;
+pub mod crash_explorer;
+pub mod crash_images;
+pub mod crash_ledger;
+pub mod crash_workloads;
+pub mod crash_world;
+pub mod random;
+pub mod sim_disk;
+pub mod sim_files;
+
 use phxqueue_wal::engine::{Event, Log, Options, Record};
 use phxqueue_wal::error::{LogError, Result};
 use phxqueue_wal::files::{LogFile, LogFiles, RealFiles};
