@@ -183,7 +183,8 @@ type BatchKey = Exclude<AppendKey, LoopKey>;
 
 function batchesBetween([from, to]: readonly LogStats[]): Figures<BatchKey> {
   assert(from !== undefined && to !== undefined, 'beginning and end were marked');
-  const syncs = to.syncs - from.syncs;
+  // A very short run may see none.
+  const syncs = Math.max(1, to.syncs - from.syncs);
   return {
     batch_records: (to.appended_records - from.appended_records) / syncs,
     batch_bytes: (to.appended_bytes - from.appended_bytes) / syncs,

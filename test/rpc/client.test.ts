@@ -175,9 +175,9 @@ test('a connection that ends instead of a reply, or within it, leaves the outcom
 
 test('no reply in time leaves the outcome open, and frees the connection', async (t) => {
   const { place, seen } = await rawServer(t, () => undefined);
-  const rpc = client(t, { connections_max: 1 });
+  const rpc = client(t, { connections_max: 1, connect_timeout_ms: 10_000 });
   for (let calls = 1; calls <= 2; calls += 1) {
-    const error = await failure(t, rpc.call(place, 'store', 'Add', BODY, { timeout_ms: 100 }));
+    const error = await failure(t, rpc.call(place, 'store', 'Add', BODY, { timeout_ms: 500 }));
     t.is(error.code, 'RPC_TIMEOUT');
     t.is(seen.connections, calls);
   }
