@@ -334,9 +334,10 @@ class PortableLog implements LogEngine, KeptLog {
       if (this.closing !== null && this.low_on_space) throw fullError();
       await this.changed();
     }
-    const file = await this.spares.take(id);
-    this.contents.addSegment(id, file, this.segment_bytes);
-    this.active = id;
+    await this.spares.take(id, (file) => {
+      this.contents.addSegment(id, file, this.segment_bytes);
+      this.active = id;
+    });
     this.keeper.wake();
   }
 

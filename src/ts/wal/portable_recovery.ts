@@ -202,7 +202,9 @@ class Recovery {
     await this.spares.adopt(names, isNew ? tail.segment : tail.segment + 1);
     if (!isNew) return;
     if (!this.spares.has(tail.segment)) await this.spares.prepare(tail.segment);
-    this.contents.addSegment(tail.segment, await this.spares.take(tail.segment), this.options.segment_bytes);
+    await this.spares.take(tail.segment, (file) => {
+      this.contents.addSegment(tail.segment, file, this.options.segment_bytes);
+    });
   }
 
   /** Whether a later record of the same key has taken the damaged one's place: then it is repaired. */

@@ -82,15 +82,18 @@ export class SpareSegments {
     this.spare = { id, file };
   }
 
-  /** Makes the spare a segment of the log under its name; durable when this resolves. */
-  async take(id: number): Promise<LogFile> {
+  /**
+   * Makes the spare a segment of the log under its name. Once that is durable, `begin` gets its file, in the same step in
+   * which there is no spare any more: whoever looks for one finds the log in the segment after it.
+   */
+  async take(id: number, begin: (file: LogFile) => void): Promise<void> {
     const spare = this.spare;
     assert(spare !== null && spare.id === id, `the spare is segment ${id}`);
     const { folder } = this.options;
     await this.files.rename(join(folder, spareSegmentName(id)), join(folder, segmentName(id)));
     await this.files.syncFolder(folder);
     this.spare = null;
-    return spare.file;
+    begin(spare.file);
   }
 
   /** Takes the file of a segment that is no longer part of the log, or removes it. Not durable. */
