@@ -53,7 +53,8 @@ export class CheckpointStore {
   /** The highest number given to a chunk, where this process gave one. */
   readonly #last_chunks = new Map<number, number>();
   readonly #pins = new Map<number, Set<CheckpointPin>>();
-  readonly #writing = new Set<number>();
+  /** Settles when the last checkpoint that was to be written is. */
+  #written: Promise<void> = Promise.resolve();
 
   constructor(log: LogEngine) {
     this.#log = log;
@@ -114,41 +115,41 @@ export class CheckpointStore {
   }
 
   /**
-   * Writes a checkpoint, chunk after chunk as the disk takes them, and truncates what it replaces. One at a time of a group.
+   * Writes a checkpoint, chunk after chunk as the disk takes them, and truncates what it replaces. One after the other, those
+   * of all groups; one that is older than the valid one by then is not written. Resolves to the record of the valid one.
    * Rejects with SIZE_TOO_LARGE, PROPOSE_FAST_REJECT, LOG_FULL or what the log fails with; the old one stays valid then.
    */
-  async write(group: number, made: NewCheckpoint): Promise<CheckpointRecord> {
+  write(group: number, made: NewCheckpoint): Promise<CheckpointRecord> {
+    const written = this.#written.then(() => this.#write(group, made));
+    this.#written = written.then(ignore, ignore);
+    return written;
+  }
+
+  async #write(group: number, made: NewCheckpoint): Promise<CheckpointRecord> {
+    const valid = this.record(group);
+    if (valid !== null && valid.instance > made.instance) return valid;
     const { configurations, state, retention, ...place } = made;
-    assert(!this.#writing.has(group), 'one checkpoint of a group is written at a time');
-    assert(made.instance >= (this.record(group)?.instance ?? 0), 'checkpoints do not go back');
     const parts = [...configurations, ...state, ...retention];
     const bytes = sizeOf(parts);
     if (bytes > CHECKPOINT_BYTES_MAX) {
       throw new PhxError('SIZE_TOO_LARGE', `a checkpoint of ${bytes} bytes exceeds ${CHECKPOINT_BYTES_MAX}`);
     }
-    this.#writing.add(group);
-    try {
-      const first_chunk = this.#lastChunk(group) + 1;
-      await this.#writeChunks(group, first_chunk, parts);
-      const record = {
-        ...place,
-        first_chunk,
-        last_chunk: this.#lastChunk(group),
-        configurations_bytes: sizeOf(configurations),
-        state_bytes: sizeOf(state),
-        retention_bytes: sizeOf(retention),
-        state_checksum: await checksumOf(state),
-        checksum: await checksumOf(parts),
-      };
-      const body = [encodeRecord(record)];
-      await appendDurably(this.#log, [{ kind: RecordKind.state, group, instance: SLOT_CHECKPOINT, body }]);
-      this.#records.set(group, record);
-    } finally {
-      this.#writing.delete(group);
-    }
+    const first_chunk = this.#lastChunk(group) + 1;
+    const last_chunk = await this.#writeChunks(group, first_chunk, parts);
+    const record = {
+      ...place,
+      first_chunk,
+      last_chunk,
+      configurations_bytes: sizeOf(configurations),
+      state_bytes: sizeOf(state),
+      retention_bytes: sizeOf(retention),
+      state_checksum: await checksumOf(state),
+      checksum: await checksumOf(parts),
+    };
+    const body = [encodeRecord(record)];
+    await appendDurably(this.#log, [{ kind: RecordKind.state, group, instance: SLOT_CHECKPOINT, body }]);
+    this.#records.set(group, record);
     this.truncate(group);
-    const record = this.record(group);
-    assert(record !== null, 'the checkpoint is there');
     return record;
   }
 
@@ -184,7 +185,8 @@ export class CheckpointStore {
     return Math.max(found, this.record(group)?.last_chunk ?? 0, this.#last_chunks.get(group) ?? 0);
   }
 
-  async #writeChunks(group: number, first: number, parts: readonly Uint8Array[]): Promise<void> {
+  /** Returns the number of the last chunk. */
+  async #writeChunks(group: number, first: number, parts: readonly Uint8Array[]): Promise<number> {
     let number = first;
     for (const body of chunksOf(parts)) {
       this.#last_chunks.set(group, number);
@@ -192,8 +194,11 @@ export class CheckpointStore {
       await appendDurably(this.#log, [{ kind: RecordKind.entry, group: shadowGroupOf(group), instance: number, body }]);
       number += 1;
     }
+    return number - 1;
   }
 }
+
+function ignore(): void {}
 
 /** Appends; resolves when it is durable. Rejects with what the log throws or fails with. */
 export function appendDurably(log: LogEngine, records: readonly LogRecord[]): Promise<void> {
