@@ -141,6 +141,7 @@ export class SnapshotSender {
     stream.reading = true;
     this.#sendPart(stream, offset, bytes)
       .catch((error: unknown) => {
+        if (this.#streams.get(keyOf(stream.to, stream.group)) !== stream) return;
         this.#onUnreadable(stream.group, error);
         this.#end(stream);
       })
@@ -276,11 +277,16 @@ export class SnapshotReceiver {
 
   async #install(collection: Collection): Promise<void> {
     const { group, head, from } = collection;
-    const { store, send, onInstalled, warn } = this.#parts;
+    const { store, send, appliedThrough, onInstalled, warn } = this.#parts;
     // Not within the call that brought the last part.
     await nextTurn();
     try {
       const payload = await payloadOf(head, collection.bytes);
+      if (head.instance <= appliedThrough(group)) {
+        // What was missing came another way: to go back would be of no use.
+        this.#collections.delete(group);
+        return;
+      }
       const record = await this.#write(group, head, payload);
       this.#collections.delete(group);
       send(from, group, {
@@ -306,9 +312,9 @@ export class SnapshotReceiver {
   #write(group: number, head: CheckpointHead, payload: CheckpointPayload): Promise<CheckpointRecord> {
     const { store, appliedThrough } = this.#parts;
     const { instance, chain, first_needed } = head;
-    const own_through = Math.min(instance, appliedThrough(group));
+    const place = { instance, chain, first_needed, first_retained: first_needed, own_through: appliedThrough(group) };
     return store.write(group, {
-      ...{ instance, chain, first_needed, first_retained: first_needed, own_through },
+      ...place,
       configurations: [payload.configurations],
       state: [payload.state],
       retention: [payload.retention],
