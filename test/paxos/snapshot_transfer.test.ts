@@ -271,6 +271,19 @@ test('a receiver gives up what nobody sends any more, and what it no longer need
   t.is(pair.sent.length, 0, 'an offer of what it has is no use');
 });
 
+test('what was applied while the last part was on its way is not undone', async (t) => {
+  const pair = await Pair.start(t);
+  pair.sender.offer(RECEIVER, GROUP, 0);
+  await partsHad(pair, 3);
+  pair.deliver(await pair.next());
+  const part = await pair.next();
+  pair.deliver(part);
+  pair.applied = 100;
+  await until(() => (pair.receiver.progress(GROUP) === null ? true : undefined));
+  t.is(pair.own.record(GROUP), null);
+  t.is(pair.installed.length, 0);
+});
+
 test('two senders do not disturb each other', async (t) => {
   const pair = await Pair.start(t);
   pair.sender.offer(RECEIVER, GROUP, 0);

@@ -12,7 +12,7 @@
  * items are not in it, and without any the first item is zero.
  */
 import { PhxError } from '../errors.js';
-import { cursor_none } from './cursors.js';
+import { consumer_group_max, cursor_none, type QueueCursors } from './cursors.js';
 import type { IndexEntry } from './queue_index.js';
 import type { QueueState } from './state_machine.js';
 
@@ -47,19 +47,25 @@ export interface GroupRetention {
   readonly first_cursors: ReadonlyMap<number, number>;
 }
 
-/** The replicated state of the queues of one Paxos group; `last_cursor` is that of the group's newest item. */
+/**
+ * The replicated state of the queues of one Paxos group; `last_cursor` is that of the group's newest item. Nothing else runs
+ * meanwhile, so no memory is taken for a queue or a cursor.
+ */
 export function encodeSnapshot(queues: readonly QueueState[], last_cursor: number): Uint8Array {
-  const written = queues.map(replicatedPart).filter((queue) => queue !== null);
-  written.sort((a, b) => a.queue.queue_id - b.queue.queue_id);
-  const bytes = written.reduce((sum, { cursors }) => sum + queue_bytes + cursors.length * cursor_bytes, 0);
-  const writer = new Writer(snapshot_header_bytes + bytes);
-  writer.header(written.length).u64(last_cursor);
-  for (const { queue, cursors } of written) {
-    writer.i32(queue.queue_id).u32(cursors.length);
-    writer.u64(queue.added_items).u64(queue.added_bytes).u64(queue.index.lastCursor);
-    for (const [consumer_group, prev] of cursors) writer.u32(consumer_group).u64(prev);
+  const writer = new Writer(snapshot_header_bytes + queues.length * (queue_bytes + cursor_bytes));
+  writer.header().u64(last_cursor);
+  let written = 0;
+  const cursors = new SortedCursors();
+  for (const { queue_id, index, cursors: replicated, added_items, added_bytes } of byId(queues)) {
+    cursors.take(replicated);
+    // One that no command changed may or may not be there.
+    if (added_items === 0 && cursors.count === 0) continue;
+    written += 1;
+    writer.reserve(queue_bytes + cursors.count * cursor_bytes);
+    writer.i32(queue_id).u32(cursors.count).u64(added_items).u64(added_bytes).u64(index.lastCursor);
+    for (let i = 0; i < cursors.count; i++) writer.u32(cursors.groupAt(i)).u64(cursors.prevAt(i));
   }
-  return writer.bytes;
+  return writer.finish(written);
 }
 
 /** Reads a snapshot. Throws LOG_CORRUPT. */
@@ -82,17 +88,17 @@ export function decodeSnapshot(bytes: Uint8Array): GroupSnapshot {
 
 /** What the queues of one Paxos group keep. */
 export function encodeRetention(queues: readonly QueueState[]): Uint8Array {
-  const kept: [number, IndexEntry][] = [];
-  for (const { queue_id, index } of queues) {
-    const { first } = index;
-    if (first !== null) kept.push([queue_id, first]);
-  }
-  kept.sort(([a], [b]) => a - b);
-  const writer = new Writer(retention_header_bytes + kept.length * retained_queue_bytes);
+  const writer = new Writer(retention_header_bytes + queues.length * retained_queue_bytes);
   const { cursor, instance, offset } = firstItem(queues) ?? { cursor: 0, instance: 0, offset: 0 };
-  writer.header(kept.length).u64(cursor).u64(instance).u32(offset);
-  for (const [queue_id, first] of kept) writer.i32(queue_id).u64(first.cursor);
-  return writer.bytes;
+  writer.header().u64(cursor).u64(instance).u32(offset);
+  let written = 0;
+  for (const { queue_id, index } of byId(queues)) {
+    const { firstCursor } = index;
+    if (firstCursor === null) continue;
+    written += 1;
+    writer.i32(queue_id).u64(firstCursor);
+  }
+  return writer.finish(written);
 }
 
 /** Reads a retention. Throws LOG_CORRUPT. */
@@ -116,31 +122,72 @@ export function firstItem(queues: readonly QueueState[]): IndexEntry | null {
   return lowest;
 }
 
-/** Null for a queue that no command changed: such a queue may or may not be there. */
-function replicatedPart(queue: QueueState): { queue: QueueState; cursors: [number, number][] } | null {
-  const cursors: [number, number][] = [];
-  for (const [consumer_group, { replicated_prev }] of queue.cursors.entries()) {
-    if (replicated_prev !== cursor_none) cursors.push([consumer_group, replicated_prev]);
-  }
-  if (queue.added_items === 0 && cursors.length === 0) return null;
-  return { queue, cursors: cursors.sort(([a], [b]) => a - b) };
+function byId(queues: readonly QueueState[]): readonly QueueState[] {
+  return queues.toSorted((a, b) => a.queue_id - b.queue_id);
 }
 
-/** Fills bytes of a known size. */
+/** The replicated cursors of one queue after the other, by ascending consumer group. */
+class SortedCursors {
+  count = 0;
+  readonly #groups = new Uint32Array(consumer_group_max);
+  readonly #prevs = new Float64Array(consumer_group_max);
+
+  take(cursors: QueueCursors): void {
+    this.count = 0;
+    cursors.forEachReplicated((consumer_group, prev) => this.#insert(consumer_group, prev));
+  }
+
+  groupAt(i: number): number {
+    return this.#groups[i] ?? 0;
+  }
+
+  prevAt(i: number): number {
+    return this.#prevs[i] ?? 0;
+  }
+
+  #insert(consumer_group: number, prev: number): void {
+    let at = this.count;
+    for (; at > 0 && this.groupAt(at - 1) > consumer_group; at--) {
+      this.#groups[at] = this.groupAt(at - 1);
+      this.#prevs[at] = this.prevAt(at - 1);
+    }
+    this.#groups[at] = consumer_group;
+    this.#prevs[at] = prev;
+    this.count += 1;
+  }
+}
+
+/** Fills bytes, more of them as needed. */
 class Writer {
-  readonly bytes: Uint8Array;
-  readonly #view: DataView;
+  #bytes: Uint8Array;
+  #view: DataView;
   #at = 0;
 
   constructor(bytes: number) {
-    this.bytes = new Uint8Array(bytes);
-    this.#view = new DataView(this.bytes.buffer);
+    this.#bytes = new Uint8Array(bytes);
+    this.#view = new DataView(this.#bytes.buffer);
   }
 
-  header(count: number): this {
+  /** Version and room for a count, which `finish` fills in. */
+  header(): this {
     this.#view.setUint16(0, version, true);
-    this.#at = 4;
-    return this.u32(count);
+    this.#at = 8;
+    return this;
+  }
+
+  /** Makes room for so many bytes. */
+  reserve(bytes: number): void {
+    if (this.#at + bytes <= this.#bytes.length) return;
+    const larger = new Uint8Array(Math.max(this.#at + bytes, 2 * this.#bytes.length));
+    larger.set(this.#bytes);
+    this.#bytes = larger;
+    this.#view = new DataView(larger.buffer);
+  }
+
+  /** What was written, with the count in the header. */
+  finish(count: number): Uint8Array {
+    this.#view.setUint32(4, count, true);
+    return this.#bytes.subarray(0, this.#at);
   }
 
   i32(value: number): this {
