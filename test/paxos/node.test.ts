@@ -300,7 +300,7 @@ test('a master whose machine slept is none until its lease was renewed', async (
   // Seen from inside: the wall clock is an hour further, the monotonic one is not.
   three.wall_ahead_ms = 3_600_000;
   t.not(node.mastership(0).role, 'master');
-  t.regex(three.warnings.join('\n'), /the wall clock jumped by 3600000 ms/);
+  t.regex(three.warnings.join('\n'), /the wall clock jumped by (?:3600|3599)\d{3} ms/);
   await three.propose('after the jump');
   t.pass();
 });

@@ -17,7 +17,7 @@ export const CHECKPOINT_BYTES_MAX = 256 * 1024 * 1024;
 export const SHADOW_GROUP_FIRST = 2 ** 31;
 
 /** Bytes that are summed before others get their turn. */
-const TURN_BYTES = 4 * 1024 * 1024;
+const TURN_BYTES = 1024 * 1024;
 const VERSION = 1;
 const RECORD_BYTES = 88;
 const CHECKSUM_AT = RECORD_BYTES - 4;
@@ -77,7 +77,7 @@ export function payloadBytes(head: CheckpointHead): number {
   return head.configurations_bytes + head.state_bytes + head.retention_bytes;
 }
 
-/** CRC-32 of parts that follow each other; a few ms of each turn of the event loop go into it. */
+/** CRC-32 of parts that follow each other; about a millisecond of each turn of the event loop goes into it. */
 export async function checksumOf(parts: readonly Uint8Array[]): Promise<number> {
   let checksum = 0;
   let left = TURN_BYTES;
