@@ -6,6 +6,8 @@
 import { performance } from 'node:perf_hooks';
 import { assert, type ErrorCode, PhxError } from '../errors.js';
 import type { LogEngine } from '../wal/engine.js';
+import { CheckpointStore } from './checkpoint_store.js';
+import { Checkpointer, type CheckpointOptions, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
 import type { GroupMessage } from './codec.js';
 import { Group } from './core/group.js';
 import type { CoreOptions, Effect, Input, Refusal } from './core/types.js';
@@ -40,6 +42,7 @@ export interface PaxosNodeOptions {
   readonly log: LogEngine;
   readonly stateMachine: StateMachine;
   readonly core: CoreOptions;
+  readonly checkpoints?: CheckpointOptions;
   /** A proposal not chosen in this time rejects with PROPOSE_TIMEOUT. */
   readonly propose_timeout_ms: number;
   readonly logger: TransportLogger;
@@ -49,6 +52,15 @@ export interface PaxosNodeOptions {
   /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
   readonly onFailure: (error: Error) => void;
 }
+
+interface NodeParts {
+  readonly groups: readonly Group[];
+  readonly checkpoints: CheckpointStore;
+  readonly checkpointer: Checkpointer;
+}
+
+/** What holds for a group without a checkpoint. */
+const NO_CHECKPOINT = { instance: 0, first_retained: 1 } as const;
 
 interface Waiter {
   readonly resolve: (applied: Applied) => void;
@@ -72,10 +84,14 @@ export class PaxosNode implements ReplicatedLog {
   readonly #options: PaxosNodeOptions;
   readonly #clock: Clock;
   readonly #groups: readonly Group[];
+  readonly #checkpoints: CheckpointStore;
+  readonly #checkpointer: Checkpointer;
   readonly #cache = new ValueCache(VALUE_CACHE_BYTES_MAX);
   readonly #waiters = new Map<number, Waiter>();
   readonly #dirty = new Set<number>();
   readonly #serving = new Set<string>();
+  /** Peers, by group, that were found to need what the log no longer has. */
+  readonly #left_behind = new Set<string>();
   readonly #timer: NodeJS.Timeout;
   readonly #writer: LogWriter;
   #transport: Transport | null = null;
@@ -86,10 +102,13 @@ export class PaxosNode implements ReplicatedLog {
   readonly #masterless_since_ms: (number | null)[];
   #no_master_said_at_ms = Number.NEGATIVE_INFINITY;
 
-  private constructor(options: PaxosNodeOptions, clock: Clock, groups: readonly Group[]) {
+  private constructor(options: PaxosNodeOptions, clock: Clock, parts: NodeParts) {
+    const { groups, checkpoints, checkpointer } = parts;
     this.#options = options;
     this.#clock = clock;
     this.#groups = groups;
+    this.#checkpoints = checkpoints;
+    this.#checkpointer = checkpointer;
     this.self = options.identity.replica;
     this.replicas = options.replicas;
     this.groups = groups.length;
@@ -106,18 +125,8 @@ export class PaxosNode implements ReplicatedLog {
   /** Replays the log into the state machine, then listens and takes part. Throws LOG_CORRUPT, CONFIG. */
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
     const clock = options.clock ?? SYSTEM_CLOCK;
-    const { identity, log, stateMachine } = options;
-    const members = options.replicas.map((replica) => replica.id);
-    const groups: Group[] = [];
-    for (let group = 0; group < identity.groups; group += 1) {
-      const restored = await restoreGroup(log, group, (instance, value) => {
-        stateMachine.apply(group, instance, commandsIn(value));
-      });
-      const seed = Math.floor(Math.random() * 2 ** 32);
-      const config = { group, self: identity.replica, members, options: options.core, seed };
-      groups.push(new Group(config, restored, clock.monotonic_ms()));
-    }
-    const node = new PaxosNode(options, clock, groups);
+    const { identity } = options;
+    const node = new PaxosNode(options, clock, await restoreGroups(options, clock));
     try {
       node.#transport = await Transport.start({
         identity,
@@ -162,6 +171,21 @@ export class PaxosNode implements ReplicatedLog {
     return this.#group(group).applied_through;
   }
 
+  /**
+   * Makes the checkpoints that are due and truncates the log below them; resolves to their number. To be called from time
+   * to time, after the state machine let go of what nobody needs.
+   */
+  async checkpoint(): Promise<number> {
+    try {
+      return await this.#checkpointer.run();
+    } catch (error) {
+      this.#orDie(() => {
+        throw error;
+      });
+      return 0;
+    }
+  }
+
   /** For metrics and the status page. */
   status(group: number): {
     role: string;
@@ -169,9 +193,13 @@ export class PaxosNode implements ReplicatedLog {
     ballot: number;
     chosen_through: number;
     waiting: number;
+    /** Instance of the newest checkpoint, and the lowest one that the log keeps. */
+    checkpoint: number;
+    first_retained: number;
   } {
     const { role, leader, ballot, chosen_through, waiting } = this.#group(group);
-    return { role, leader, ballot, chosen_through, waiting };
+    const { instance: checkpoint, first_retained } = this.#checkpoints.record(group) ?? NO_CHECKPOINT;
+    return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained };
   }
 
   transportStats(): TransportStats {
@@ -188,6 +216,7 @@ export class PaxosNode implements ReplicatedLog {
   async #close(): Promise<void> {
     clearInterval(this.#timer);
     this.#writer.close();
+    this.#checkpointer.close();
     await this.#transport?.close();
     for (const waiter of this.#waiters.values()) waiter.reject(new PhxError('CLOSED', 'this node is closed'));
     this.#waiters.clear();
@@ -273,6 +302,7 @@ export class PaxosNode implements ReplicatedLog {
     const commands = commandsIn(value);
     const results = this.#options.stateMachine.apply(group, instance, commands);
     assert(results.length === commands.length, 'the state machine answers each command');
+    this.#checkpointer.applied(group, instance, value.length);
     if (commands.length > 0) this.#cache.put(group, instance, value);
     if (proposals === null) return;
     assert(proposals.length === commands.length, 'each own command has its proposal');
@@ -336,9 +366,24 @@ export class PaxosNode implements ReplicatedLog {
     return entryOf(instance, body).value;
   }
 
+  #refuseFetch(group: number, to: number, from: number, first_retained: number): void {
+    this.#transport?.send(to, group, { type: 'learn', entries: [] });
+    const key = `${group} ${to}`;
+    if (this.#left_behind.has(key)) return;
+    this.#left_behind.add(key);
+    this.#options.logger.warn(
+      `group ${group}: replica ${to} needs instance ${from}, but the log begins at ${first_retained}`,
+    );
+  }
+
   #serveFetch(group: number, effect: Effect & { type: 'serve_fetch' }): void {
     const { to, from, through } = effect;
     const key = `${group} ${to}`;
+    const { first_retained } = this.#checkpoints.record(group) ?? NO_CHECKPOINT;
+    if (from < first_retained) {
+      this.#refuseFetch(group, to, from, first_retained);
+      return;
+    }
     if (this.#serving.has(key)) return;
     this.#serving.add(key);
     this.#options.log
@@ -356,6 +401,41 @@ export class PaxosNode implements ReplicatedLog {
       })
       .finally(() => this.#serving.delete(key));
   }
+}
+
+/** Replays the log of each group into the state machine. */
+async function restoreGroups(options: PaxosNodeOptions, clock: Clock): Promise<NodeParts> {
+  const { identity, log, stateMachine, core } = options;
+  const groups: Group[] = [];
+  const checkpoints = new CheckpointStore(log);
+  const checkpointer = new Checkpointer({
+    log,
+    store: checkpoints,
+    stateMachine,
+    groups: identity.groups,
+    options: options.checkpoints ?? DEFAULT_CHECKPOINT_OPTIONS,
+    group: (group) => ({ applied_through: groups[group]?.applied_through ?? 0, chain: 0, configurations: [] }),
+  });
+  const members = options.replicas.map((replica) => replica.id);
+  for (let group = 0; group < identity.groups; group += 1) {
+    const restored = await restoreGroup(log, checkpoints, group, {
+      restore: (snapshot, retention) => stateMachine.restore(group, snapshot, retention),
+      reindex: (instance, value) => stateMachine.reindex(group, instance, commandsIn(value)),
+      apply: (instance, value) => {
+        stateMachine.apply(group, instance, commandsIn(value));
+        checkpointer.applied(group, instance, value.length);
+      },
+    });
+    if (restored.gap !== null) {
+      const { from, through } = restored.gap;
+      const what = `instances ${from} to ${through} were not fetched before the replica stopped`;
+      throw new PhxError('LOG_CORRUPT', `group ${group}: the checkpoint came from another replica, and ${what}`);
+    }
+    const seed = Math.floor(Math.random() * 2 ** 32);
+    const config = { group, self: identity.replica, members, options: core, seed };
+    groups.push(new Group(config, restored.core, clock.monotonic_ms()));
+  }
+  return { groups, checkpoints, checkpointer };
 }
 
 function commandsIn(value: Uint8Array): Command[] {

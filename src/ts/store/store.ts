@@ -18,7 +18,7 @@ import { CursorSync, process_timers } from './cursor_sync.js';
 import { LOG_FOLDER } from './log_folder.js';
 import { groupList, MasterWatch } from './master_watch.js';
 import { StoreMetrics } from './metrics.js';
-import { addBodyBytesMax, coreOptions } from './paxos_options.js';
+import { addBodyBytesMax, checkpointOptions, coreOptions } from './paxos_options.js';
 import { findPlace, type ReplicaPlace } from './place.js';
 import { StoreService } from './service.js';
 import { StoreStateMachine } from './state_machine.js';
@@ -244,6 +244,7 @@ export class Store {
       log,
       stateMachine: this.#machine,
       core,
+      checkpoints: checkpointOptions(files.topic.topic, identity.groups),
       propose_timeout_ms: files.topic.topic.store_paxos_propose_timeout_ms,
       logger,
       onNoMaster: (groups, connected_peers) => this.#sayNoMaster(groups, connected_peers),
@@ -275,7 +276,7 @@ export class Store {
     const timers = [
       setInterval(() => watch.check(), MASTER_WATCH_MS),
       setInterval(() => this.#watchSpace(log), SPACE_WATCH_MS),
-      setInterval(() => this.#trim(), Math.max(1, topic.store_make_cp_interval_s) * 1_000),
+      setInterval(() => this.#trim(node), Math.max(1, topic.store_make_cp_interval_s) * 1_000),
     ];
     this.#stops.push(async (graceful) => {
       for (const timer of timers) clearInterval(timer);
@@ -291,13 +292,16 @@ export class Store {
     });
   }
 
-  #trim(): void {
+  /** Lets go of what everybody acknowledged: first in the index, then, behind a checkpoint, in the log. */
+  #trim(node: PaxosNode): void {
     const { view } = this.#service;
     const { unclaimed_queues } = trimQueues(this.#machine.queues(), (queue_id) => view.groupsOf(queue_id), 0);
     if (unclaimed_queues > 0 && unclaimed_queues !== this.#unclaimed_queues) {
       this.#options.logger.warn(`${unclaimed_queues} queues hold items, but no consumer group is configured for them`);
     }
     this.#unclaimed_queues = unclaimed_queues;
+    // What fails in it goes to `onFailure` of the node.
+    void node.checkpoint();
   }
 
   #watchSpace(log: LogEngine): void {
