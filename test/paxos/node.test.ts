@@ -12,7 +12,7 @@ import { PaxosNode } from '../../src/ts/paxos/node.js';
 import type { Command, Replica, StateMachine } from '../../src/ts/paxos/replicated_log.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
-import { freePorts, HOST, until } from './sockets.js';
+import { freePorts, HOST, reportOf, until } from './sockets.js';
 
 /** The command at which a recorder fails. */
 const POISON = Buffer.from('poison');
@@ -195,7 +195,9 @@ test('one turn may bring more than a segment of the log holds', async (t) => {
   // Two replicas lead five groups, so one of them leads three: 72 MiB at once, a segment has 64.
   three.groups = 5;
   three.core = { ...DEFAULT_CORE_OPTIONS, window_max: 100 };
-  await three.start(1, 2);
+  await three.start(...all);
+  await three.propose('formed');
+  await three.stop(3);
   const leaders = await until(() => {
     const found = [0, 1, 2, 3, 4].map((group) =>
       [1, 2].find((id) => three.at(id).node.mastership(group).role === 'master'),
@@ -261,9 +263,11 @@ test('a replica of another cluster, with another number of groups or an unknown 
     [{ groups: 7 }, /7/],
     [{ from: 9 }, /9/],
     [{ to: 2 }, /2/],
+    [{ replicas: 5 }, /5/],
   ] as const) {
     const socket = connect(first?.paxos_port ?? 0, HOST);
-    socket.write(helloBytes({ cluster: 'test/store/1', from: 2, to: 1, groups: 2, ...change }));
+    const hello = { cluster: 'test/store/1', from: 2, to: 1, groups: 2, replicas: 3, report: reportOf(2) };
+    socket.write(helloBytes({ ...hello, ...change }));
     const chunks: Buffer[] = [];
     socket.on('data', (chunk: Buffer) => chunks.push(chunk));
     await once(socket, 'close');

@@ -13,7 +13,7 @@ import { Incoming } from '../../src/ts/paxos/incoming.js';
 import { SEND_QUEUE_BYTES_MAX } from '../../src/ts/paxos/outgoing.js';
 import type { Replica } from '../../src/ts/paxos/replicated_log.js';
 import { Transport } from '../../src/ts/paxos/transport.js';
-import { freePorts, HOST, silentPeer, until } from './sockets.js';
+import { freePorts, HOST, openDoor, reportOf, silentPeer, until } from './sockets.js';
 
 const CLUSTER = 'test/store/1';
 const MEGABYTE = 1024 * 1024;
@@ -36,6 +36,7 @@ async function start(t: ExecutionContext, replicas: readonly Replica[], replica:
     replicas,
     listen_host: HOST,
     logger: { info: () => undefined, warn: (line) => warnings.push(line) },
+    introductions: openDoor(replica),
     receive: (from, one) => received.push({ from, received: one }),
   });
   t.teardown(() => transport.close());
@@ -68,11 +69,11 @@ async function sendUntilReceived(from: End, to: number, at: End, message: Messag
 }
 
 /** A connection to a replica as one of its peers makes it. */
-function dialAs(t: ExecutionContext, replica: Replica, from: number, groups = 4): Socket {
+function dialAs(t: ExecutionContext, replica: Replica, from: number, replicas = 2): Socket {
   const socket = connect(replica.paxos_port, replica.host);
   t.teardown(() => socket.destroy());
   socket.on('error', () => socket.destroy());
-  socket.write(helloBytes({ cluster: CLUSTER, from, to: replica.id, groups }));
+  socket.write(helloBytes({ cluster: CLUSTER, from, to: replica.id, groups: 4, replicas, report: reportOf(from) }));
   return socket;
 }
 
@@ -185,7 +186,7 @@ test('a stranger that talks on and on is cut off', async (t) => {
   const replicas = await replicasOf(2);
   const one = await start(t, replicas, 1);
   const [first] = replicas;
-  const introduction = helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4 });
+  const introduction = helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4, replicas: 2, report: reportOf(2) });
   // One never comes to the end of its introduction, one was turned away and does not hang up.
   const talkers = [introduction.subarray(0, introduction.length - 80), Buffer.from('GET / HTTP/1.1\r\n')].map(
     async (words) => {
@@ -254,7 +255,10 @@ test('a port that is taken is a clear error, and nothing is left running', async
 
 test('an error of the receiver is not taken for a malformed message', (t) => {
   const incoming = new Incoming({
+    replicas: 2,
     refusal: () => null,
+    admit: (_hello, answer) => answer({ type: 'welcome', report: reportOf(1) }),
+    status: () => null,
     receive: () => {
       throw new PhxError('PROTOBUF_PARSE', 'a command that the state machine cannot read');
     },
@@ -263,7 +267,7 @@ test('an error of the receiver is not taken for a malformed message', (t) => {
   const socket = new Socket();
   t.teardown(() => socket.destroy());
   incoming.accept(socket);
-  socket.emit('data', helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4 }));
+  socket.emit('data', helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4, replicas: 2, report: reportOf(2) }));
   const parts = encodeMessage(0, prepareOf(2));
   t.throws(() => socket.emit('data', Buffer.concat([frameHead(parts), ...parts])), { code: 'PROTOBUF_PARSE' });
 });

@@ -4,7 +4,7 @@
  */
 import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
-import { ballotFrom, NO_BALLOT } from './core/ballot.js';
+import { type Ballot, ballotFrom, NO_BALLOT } from './core/ballot.js';
 import type { Restored } from './core/state.js';
 import type { AcceptedEntry, LogWrite } from './core/types.js';
 
@@ -83,14 +83,19 @@ export async function restoreGroup(
   if (applied < chosen_through) {
     throw new PhxError('LOG_CORRUPT', `group ${group}: chosen instance ${applied + 1} is missing from the log`);
   }
-  const promised = log.state(group, SLOT_PROMISE);
   const longest = log.state(group, SLOT_LONGEST_GRANT);
   return {
-    promised: promised === null ? NO_BALLOT : ballotFrom(readU64(promised)),
+    promised: promisedIn(log, group),
     longest_grant_ms: longest === null ? 0 : readU64(longest),
     chosen_through,
     entries: [...above.values()],
   };
+}
+
+/** The promise of a group that is durable. Throws LOG_CORRUPT. */
+export function promisedIn(log: Pick<LogEngine, 'state'>, group: number): Ballot {
+  const promised = log.state(group, SLOT_PROMISE);
+  return promised === null ? NO_BALLOT : ballotFrom(readU64(promised));
 }
 
 function applyPrefix(
