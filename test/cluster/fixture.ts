@@ -21,6 +21,16 @@ export async function deploy(
   t: ExecutionContext,
   options: Omit<LocalClusterOptions, 'folder'> = {},
 ): Promise<Deployment> {
+  const deployment = await prepare(t, options);
+  await deployment.cluster.start();
+  return deployment;
+}
+
+/** The same, but nothing runs yet. */
+export async function prepare(
+  t: ExecutionContext,
+  options: Omit<LocalClusterOptions, 'folder'> = {},
+): Promise<Deployment> {
   const folder = await mkdtemp(join(tmpdir(), 'phxqueue-cluster-'));
   const ledger = new DeliveryLedger();
   const cluster = await LocalCluster.prepare({
@@ -32,7 +42,6 @@ export async function deploy(
     await cluster.stop();
     await rm(folder, { recursive: true, force: true });
   });
-  await cluster.start();
   const producer = await Producer.open({ global_config_path: cluster.global_config_path });
   t.teardown(() => producer.close());
   const load = new KeyedLoad({ producer, ledger, keys: 50, pause_ms: 0 });

@@ -1,18 +1,20 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PhxError } from '../../src/ts/errors.js';
+import { NO_BALLOT, nextBallot } from '../../src/ts/paxos/core/ballot.js';
 import { DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
 import { helloBytes } from '../../src/ts/paxos/handshake.js';
 import { type Identity, logIdentity } from '../../src/ts/paxos/identity.js';
 import { PaxosNode } from '../../src/ts/paxos/node.js';
+import { recordOf } from '../../src/ts/paxos/records.js';
 import type { Command, Replica, StateMachine } from '../../src/ts/paxos/replicated_log.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
-import { freePorts, HOST, until } from './sockets.js';
+import { freePorts, HOST, reportOf, until } from './sockets.js';
 
 /** The command at which a recorder fails. */
 const POISON = Buffer.from('poison');
@@ -71,6 +73,7 @@ class Cluster {
   wall_ahead_ms = 0;
   readonly masterless: number[] = [];
   readonly warnings: string[] = [];
+  readonly infos: string[] = [];
   readonly failures: Error[] = [];
   failures_expected = 0;
 
@@ -88,7 +91,7 @@ class Cluster {
       const identity = this.identity(replica);
       const log = await openLog({
         engine: 'portable',
-        folder: join(this.folder, String(replica)),
+        folder: this.folderOf(replica),
         identity: logIdentity(identity),
       });
       const recorder = new Recorder();
@@ -102,7 +105,7 @@ class Cluster {
         checkpoints: this.checkpoints,
         propose_timeout_ms: 20_000,
         clock: { monotonic_ms: () => performance.now(), wall_ms: () => Date.now() + this.wall_ahead_ms },
-        logger: { info: () => undefined, warn: (line) => this.warnings.push(line) },
+        logger: { info: (line) => this.infos.push(line), warn: (line) => this.warnings.push(line) },
         onNoMaster: () => this.masterless.push(replica),
         onFailure: (error) => this.failures.push(error),
       });
@@ -117,6 +120,10 @@ class Cluster {
       await node.close();
       await log.close();
     }
+  }
+
+  folderOf(replica: number): string {
+    return join(this.folder, String(replica));
   }
 
   at(replica: number): Running {
@@ -273,7 +280,9 @@ test('one turn may bring more than a segment of the log holds', async (t) => {
   // Two replicas lead five groups, so one of them leads three: 72 MiB at once, a segment has 64.
   three.groups = 5;
   three.core = { ...DEFAULT_CORE_OPTIONS, window_max: 100 };
-  await three.start(1, 2);
+  await three.start(...all);
+  await three.propose('formed');
+  await three.stop(3);
   const leaders = await until(() => {
     const found = [0, 1, 2, 3, 4].map((group) =>
       [1, 2].find((id) => three.at(id).node.mastership(group).role === 'master'),
@@ -339,9 +348,11 @@ test('a replica of another cluster, with another number of groups or an unknown 
     [{ groups: 7 }, /7/],
     [{ from: 9 }, /9/],
     [{ to: 2 }, /2/],
+    [{ replicas: 5 }, /5/],
   ] as const) {
     const socket = connect(first?.paxos_port ?? 0, HOST);
-    socket.write(helloBytes({ cluster: 'test/store/1', from: 2, to: 1, groups: 2, ...change }));
+    const hello = { cluster: 'test/store/1', from: 2, to: 1, groups: 2, replicas: 3, report: reportOf(2) };
+    socket.write(helloBytes({ ...hello, ...change }));
     const chunks: Buffer[] = [];
     socket.on('data', (chunk: Buffer) => chunks.push(chunk));
     await once(socket, 'close');
@@ -358,4 +369,62 @@ test('a stranger on the paxos port is turned away at once', async (t) => {
   socket.on('data', () => undefined);
   socket.write('POST / HTTP/1.0\r\n\r\n');
   await t.notThrowsAsync(once(socket, 'close'));
+});
+
+/** A folder as software left it that kept no node records: with a promise. */
+async function voteAsBefore(three: Cluster, replica: number): Promise<void> {
+  const identity = logIdentity(three.identity(replica));
+  const log = await openLog({ engine: 'portable', folder: three.folderOf(replica), identity });
+  const record = recordOf(0, { type: 'promise', ballot: nextBallot(NO_BALLOT, replica) });
+  await new Promise<void>((resolve, reject) => {
+    log.append([record], (error) => (error === null ? resolve() : reject(error)));
+  });
+  await log.close();
+}
+
+test('folders that voted before there were node records go on, and a new one among them does not vote', async (t) => {
+  const three = await cluster(t);
+  await voteAsBefore(three, 1);
+  await voteAsBefore(three, 2);
+  await three.start(...all);
+  await three.propose('as before');
+  t.is(three.infos.filter((line) => /made before clusters kept records of who founded them/.test(line)).length, 2);
+  const { node } = three.at(3);
+  await until(() => (/its folder was empty, but the cluster exists/.test(node.obstacle) ? true : undefined));
+  t.deepEqual(node.mastership(0), { role: 'unknown' });
+  await t.throwsAsync(node.propose(0, [Buffer.from('refused')]), { code: 'NO_MASTER' });
+  await three.stop(...all);
+  // Said once: from now on they have records.
+  three.infos.length = 0;
+  await three.start(1, 2);
+  await three.propose('and again');
+  t.deepEqual(
+    three.infos.filter((line) => line.includes('made before')),
+    [],
+  );
+});
+
+test('a replica that votes on an old folder gives up its vote when one that remembers more is back', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  await three.propose('one');
+  await three.stop(3);
+  const copy = `${three.folderOf(3)}.copy`;
+  cpSync(three.folderOf(3), copy, { recursive: true });
+  // Only replica 2 sees the second start of replica 3.
+  await three.stop(1);
+  await three.start(3);
+  await until(() => (three.at(3).node.obstacle === '' ? true : undefined));
+  await three.stop(2, 3);
+  rmSync(three.folderOf(3), { recursive: true });
+  cpSync(copy, three.folderOf(3), { recursive: true });
+  await three.start(1, 3);
+  await until(() => (three.at(3).node.obstacle === '' ? true : undefined));
+  await three.start(2);
+  const { node } = three.at(3);
+  await until(() => (/its folder is older than what it had told the others/.test(node.obstacle) ? true : undefined));
+  t.true(three.warnings.includes('this replica gives up its vote'));
+  await three.propose('two');
+  t.deepEqual(node.mastership(0), { role: 'unknown' });
+  t.false(three.at(3).recorder.applied.includes('two'));
 });

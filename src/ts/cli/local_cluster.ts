@@ -138,6 +138,11 @@ export class LocalCluster {
     return `http://${HOST}:${at(this.#consumer_places, consumer).admin_port}${path}`;
   }
 
+  /** Data folder of a store. */
+  storeFolder(store: number): string {
+    return join(this.folder, 'data', `store.${store}`);
+  }
+
   /** Address where a store takes requests. */
   storeAddress(store: number): { ip: string; port: number; paxos_port: number } {
     const { port, paxos_port } = at(this.#store_places, store);

@@ -12,13 +12,17 @@ import type { GroupMessage } from './codec.js';
 import { Group } from './core/group.js';
 import type { CoreOptions, Effect, Input, Refusal } from './core/types.js';
 import { commandsOf } from './core/value.js';
+import { Enrolment } from './enrolment.js';
+import type { Origin } from './formation.js';
 import type { Identity } from './identity.js';
 import { LogWriter } from './log_writer.js';
 import { problemOf } from './message_check.js';
+import { NODE_GROUP } from './node_records.js';
 import { entryOf, recordOf, restoreGroup } from './records.js';
 import type { Applied, Command, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
 import { Transport, type TransportLogger, type TransportStats } from './transport.js';
 import { ValueCache } from './value_cache.js';
+import { VotePosition } from './vote_position.js';
 
 const TICK_MS = 20;
 /** Applied values kept in memory, all groups together. */
@@ -47,8 +51,13 @@ export interface PaxosNodeOptions {
   readonly propose_timeout_ms: number;
   readonly logger: TransportLogger;
   readonly clock?: Clock;
-  /** Called while groups stay without a master: probably fewer than a majority of the replicas are up. */
-  readonly onNoMaster?: (groups: readonly number[], connectedPeers: number) => void;
+  /** Form a new cluster with a majority of the replicas (docs/internals/forming.md says what that gives up). */
+  readonly form_with_majority?: boolean;
+  /**
+   * Called while groups stay without a master: probably fewer than a majority of the replicas are up. `obstacle` is what
+   * keeps this replica from voting, empty if nothing does.
+   */
+  readonly onNoMaster?: (groups: readonly number[], connectedPeers: number, obstacle: string) => void;
   /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
   readonly onFailure: (error: Error) => void;
 }
@@ -94,6 +103,8 @@ export class PaxosNode implements ReplicatedLog {
   readonly #left_behind = new Set<string>();
   readonly #timer: NodeJS.Timeout;
   readonly #writer: LogWriter;
+  readonly #enrolment: Enrolment;
+  readonly #position: VotePosition;
   #transport: Transport | null = null;
   #scheduled = false;
   #proposals = 0;
@@ -116,34 +127,48 @@ export class PaxosNode implements ReplicatedLog {
     this.#wall_offset_ms = clock.wall_ms() - clock.monotonic_ms();
     this.#writer = new LogWriter(
       options.log,
-      (group, append) => this.#step(group, { type: 'durable', append }),
-      options.onFailure,
+      (group, append) => this.#onDurable(group, append),
+      (error) => {
+        this.#enrolment.close(error);
+        options.onFailure(error);
+      },
     );
+    this.#position = new VotePosition(
+      options.log,
+      groups.map((core) => core.chosen_through),
+    );
+    this.#enrolment = this.#makeEnrolment();
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
-  /** Replays the log into the state machine, then listens and takes part. Throws LOG_CORRUPT, CONFIG. */
+  /**
+   * Replays the log into the state machine, records who this replica is, then listens. It takes part in its groups once it
+   * may vote. Throws LOG_CORRUPT, CONFIG, and what the log fails with.
+   */
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
     const clock = options.clock ?? SYSTEM_CLOCK;
     const { identity } = options;
     const node = new PaxosNode(options, clock, await restoreGroups(options, clock));
     try {
+      await node.#enrolment.start();
       node.#transport = await Transport.start({
         identity,
         replicas: options.replicas,
         listen_host: options.listen_host,
         logger: options.logger,
+        introductions: node.#enrolment,
         receive: (from, received) => node.#receive(from, received),
       });
     } catch (error) {
       await node.close();
       throw error;
     }
+    node.#enrolment.listening();
     return node;
   }
 
   mastership(group: number): Mastership {
-    if (this.#closed) return { role: 'unknown' };
+    if (this.#closed || !this.#enrolment.may_vote) return { role: 'unknown' };
     this.#watchClock();
     const core = this.#group(group);
     if (core.isMaster(this.#clock.monotonic_ms())) return { role: 'master' };
@@ -153,6 +178,7 @@ export class PaxosNode implements ReplicatedLog {
 
   propose(group: number, command: readonly Uint8Array[]): Promise<Applied> {
     if (this.#closed) return Promise.reject(new PhxError('CLOSED', 'this node is closed'));
+    if (!this.#enrolment.may_vote) return Promise.reject(refusalError('NO_MASTER'));
     this.#proposals += 1;
     const id = this.#proposals;
     const bytes = command.reduce((sum, part) => sum + part.length, 0);
@@ -202,6 +228,11 @@ export class PaxosNode implements ReplicatedLog {
     return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained };
   }
 
+  /** What keeps this replica from voting, for people; empty if nothing does. */
+  get obstacle(): string {
+    return this.#enrolment.obstacle;
+  }
+
   transportStats(): TransportStats {
     assert(this.#transport !== null, 'a started node has its transport');
     return this.#transport.stats();
@@ -217,9 +248,57 @@ export class PaxosNode implements ReplicatedLog {
     clearInterval(this.#timer);
     this.#writer.close();
     this.#checkpointer.close();
+    const closed = new PhxError('CLOSED', 'this node is closed');
+    this.#enrolment.close(closed);
     await this.#transport?.close();
-    for (const waiter of this.#waiters.values()) waiter.reject(new PhxError('CLOSED', 'this node is closed'));
+    this.#rejectWaiters(closed);
+  }
+
+  #rejectWaiters(error: PhxError): void {
+    for (const waiter of this.#waiters.values()) waiter.reject(error);
     this.#waiters.clear();
+  }
+
+  #makeEnrolment(): Enrolment {
+    const { identity, replicas, log, logger, form_with_majority } = this.#options;
+    return new Enrolment({
+      place: identity.replica,
+      replicas,
+      log,
+      logger,
+      position: this.#position,
+      form_with_majority: form_with_majority ?? false,
+      write: (record, records) => {
+        this.#writer.add(NODE_GROUP, record, records);
+        this.#writer.flush();
+      },
+      onReintroduce: () => this.#transport?.reintroduce(),
+      onTell: () => this.#transport?.tell(),
+      onMayVote: () => this.#tick(),
+      onHalt: () => {
+        this.#dirty.clear();
+        // What was proposed may still be chosen; here nobody will know.
+        this.#rejectWaiters(refusalError('PROPOSE_TIMEOUT'));
+      },
+      onJoining: (origin) => this.#becomeLearner(origin),
+    });
+  }
+
+  /**
+   * The seam for replicas without a vote in a cluster that exists. So far such a replica only waits: its groups are not
+   * stepped, nothing that a peer says reaches them, and clients hear that there is no master.
+   */
+  #becomeLearner(origin: Origin): void {
+    this.#options.logger.info(`waits without a vote (${origin}); what its log holds is kept`);
+  }
+
+  #onDurable(group: number, append: number): void {
+    if (group === NODE_GROUP) {
+      this.#orDie(() => this.#enrolment.durable(append));
+      return;
+    }
+    this.#position.touch(group);
+    this.#step(group, { type: 'durable', append });
   }
 
   get #closed(): boolean {
@@ -232,7 +311,9 @@ export class PaxosNode implements ReplicatedLog {
     return core;
   }
 
+  /** Steps a group; while this replica may not vote its groups stand still. */
   #step(group: number, input: Input): void {
+    if (!this.#enrolment.may_vote) return;
     this.#orDie(() => {
       const effects = this.#group(group).step(this.#clock.monotonic_ms(), input);
       for (const effect of effects) this.#perform(group, effect);
@@ -320,7 +401,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #receive(from: number, { group, message }: GroupMessage): void {
-    if (this.#closed || group >= this.groups) return;
+    if (this.#closed || group >= this.groups || !this.#enrolment.isVoter(from)) return;
     const problem = problemOf(from, message);
     if (problem === null) this.#step(group, { type: 'message', from, message });
     else this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
@@ -347,17 +428,18 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #watchMasters(): void {
+    const { may_vote, obstacle } = this.#enrolment;
     const now_ms = this.#clock.monotonic_ms();
     const masterless: number[] = [];
     this.#groups.forEach((core, group) => {
-      const known = core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self);
+      const known = may_vote && (core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self));
       const since_ms = known ? null : (this.#masterless_since_ms[group] ?? now_ms);
       this.#masterless_since_ms[group] = since_ms;
       if (since_ms !== null && now_ms - since_ms >= NO_MASTER_AFTER_MS) masterless.push(group);
     });
     if (masterless.length === 0 || now_ms - this.#no_master_said_at_ms < NO_MASTER_REPEAT_MS) return;
     this.#no_master_said_at_ms = now_ms;
-    this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0);
+    this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0, obstacle);
   }
 
   async #readValue(group: number, instance: number): Promise<Uint8Array> {

@@ -105,10 +105,9 @@ export async function restoreGroup(
   const instance = checkpoint?.record.instance ?? 0;
   const { chosen_through, entries } =
     gap === null ? await applyChosen(log, group, instance, replay) : { chosen_through: instance, entries: [] };
-  const promised = log.state(group, SLOT_PROMISE);
   const longest = log.state(group, SLOT_LONGEST_GRANT);
   const core = {
-    promised: promised === null ? NO_BALLOT : ballotFrom(readU64(promised)),
+    promised: promisedIn(log, group),
     longest_grant_ms: longest === null ? 0 : readU64(longest),
     chosen_through,
     entries,
@@ -190,6 +189,12 @@ async function* entriesFrom(
       next = instance + 1;
     }
   }
+}
+
+/** The promise of a group that is durable. Throws LOG_CORRUPT. */
+export function promisedIn(log: Pick<LogEngine, 'state'>, group: number): Ballot {
+  const promised = log.state(group, SLOT_PROMISE);
+  return promised === null ? NO_BALLOT : ballotFrom(readU64(promised));
 }
 
 function u64(value: number): Uint8Array {

@@ -45,6 +45,8 @@ export interface StoreOptions {
   readonly registry?: Registry;
   /** Opens the log; tests put a failing one in its place. */
   readonly openLog?: typeof openLog;
+  /** A new store forms with a majority of its replicas. */
+  readonly form_with_majority?: boolean;
   /** The store cannot keep its promises any more and stopped answering: the process has to end. Called once. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -70,6 +72,7 @@ export class Store {
   #rpc: RpcServer | null = null;
   #admin: AdminServer | null = null;
   #watch: MasterWatch | null = null;
+  #node: PaxosNode | null = null;
   #cursor_sync: CursorSync | null = null;
   #unclaimed_queues = 0;
   #low_on_space = false;
@@ -125,10 +128,12 @@ export class Store {
     return { ok: this.#failed === null, reason: this.#failed ?? '' };
   }
 
-  /** Whether the store can serve, or says who does: every Paxos group has a master. */
+  /** Whether the store can serve, or says who does: it may vote, and every Paxos group has a master. */
   ready(): Condition {
     if (this.#failed !== null) return this.health();
-    if (this.#watch === null) return { ok: false, reason: 'the log is being read' };
+    if (this.#watch === null || this.#node === null) return { ok: false, reason: 'the log is being read' };
+    const { obstacle } = this.#node;
+    if (obstacle !== '') return { ok: false, reason: obstacle };
     const masterless = this.#watch.masterless();
     if (masterless.length === 0) return { ok: true, reason: '' };
     return { ok: false, reason: `${groupList(masterless)} without a master` };
@@ -247,7 +252,8 @@ export class Store {
       checkpoints: checkpointOptions(files.topic.topic, identity.groups),
       propose_timeout_ms: files.topic.topic.store_paxos_propose_timeout_ms,
       logger,
-      onNoMaster: (groups, connected_peers) => this.#sayNoMaster(groups, connected_peers),
+      form_with_majority: this.#options.form_with_majority ?? false,
+      onNoMaster: (groups, connected_peers, obstacle) => this.#sayNoMaster(groups, connected_peers, obstacle),
       onFailure: (error) => this.#fail(error),
     });
     this.#stops.push(() => node.close());
@@ -273,6 +279,7 @@ export class Store {
     this.#cursor_sync = cursor_sync;
     const watch = new MasterWatch(node, (line) => logger.info(line));
     this.#watch = watch;
+    this.#node = node;
     const timers = [
       setInterval(() => watch.check(), MASTER_WATCH_MS),
       setInterval(() => this.#watchSpace(log), SPACE_WATCH_MS),
@@ -317,14 +324,17 @@ export class Store {
     }
   }
 
-  #sayNoMaster(groups: readonly number[], connected_peers: number): void {
+  #sayNoMaster(groups: readonly number[], connected_peers: number, obstacle: string): void {
     const replicas = this.#place.replicas.length;
     const majority = Math.floor(replicas / 2) + 1;
+    const reachable = `${connected_peers + 1} of ${replicas} replicas are connected`;
     const meaning =
-      connected_peers + 1 < majority
-        ? `fewer than a majority of the replicas can be reached (${connected_peers + 1} of ${replicas}, ${majority} ` +
-          'are needed): start the others or look at the network; until then nothing is added or handed out'
-        : `${connected_peers + 1} of ${replicas} replicas are connected, an election is under way`;
+      obstacle !== ''
+        ? `this replica does not vote: ${obstacle} (${reachable})`
+        : connected_peers + 1 < majority
+          ? `fewer than a majority of the replicas can be reached (${connected_peers + 1} of ${replicas}, ${majority} ` +
+            'are needed): start the others or look at the network; until then nothing is added or handed out'
+          : `${reachable}, an election is under way`;
     this.#options.logger.error(
       `MASTERSTAT: ERR: Propose err. paxos_ret 404: no master for ${groupList(groups)}: ${meaning}`,
     );
