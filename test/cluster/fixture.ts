@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { DeliveryLedger } from '../../src/ts/cli/delivery_ledger.js';
 import { KeyedLoad } from '../../src/ts/cli/keyed_load.js';
@@ -9,6 +10,9 @@ import { Producer } from '../../src/ts/producer/producer.js';
 
 /** How long the consumers may take to hand out everything after the last fault, in milliseconds. */
 export const SETTLE_WITHIN_MS = 60_000;
+
+const SAYS_WITHIN_MS = 30_000;
+const POLL_MS = 20;
 
 export interface Deployment {
   readonly cluster: LocalCluster;
@@ -56,4 +60,15 @@ export async function assertBalanced(t: ExecutionContext, ledger: DeliveryLedger
   t.is(balance.acknowledged, acknowledged);
   t.is(balance.missing, 0);
   t.is(balance.out_of_order, 0);
+}
+
+/** Waits until a store's /readyz says something; false if it does not in time. */
+export async function says(cluster: LocalCluster, store: number, pattern: RegExp): Promise<boolean> {
+  const deadline_ms = performance.now() + SAYS_WITHIN_MS;
+  while (performance.now() < deadline_ms) {
+    const response = await fetch(cluster.storeUrl(store, '/readyz')).catch(() => null);
+    if (response !== null && pattern.test(await response.text())) return true;
+    await delay(POLL_MS);
+  }
+  return false;
 }

@@ -1,15 +1,12 @@
 /** New stores, wiped disks and old folders, with real processes. */
 import { cp, rm } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import type { LocalCluster } from '../../src/ts/cli/local_cluster.js';
 import { RpcClient } from '../../src/ts/rpc/client.js';
-import { assertBalanced, deploy, prepare } from './fixture.js';
+import { assertBalanced, deploy, prepare, says } from './fixture.js';
 
 const GET_BODY = Buffer.from([0x08, 0xe8, 0x07, 0x10, 0x01, 0x18, 0x00, 0x28, 0x0a, 0x38, 0x01]);
 const NO_MASTER = 10105;
-const WITHIN_MS = 30_000;
-const POLL_MS = 20;
 
 /** What a store answers to a Get. */
 async function answerOf(cluster: LocalCluster, store: number): Promise<number> {
@@ -19,17 +16,6 @@ async function answerOf(cluster: LocalCluster, store: number): Promise<number> {
   } finally {
     await client.close();
   }
-}
-
-/** Waits until a store's /readyz says something; false if it does not in time. */
-async function says(cluster: LocalCluster, store: number, pattern: RegExp): Promise<boolean> {
-  const deadline_ms = performance.now() + WITHIN_MS;
-  while (performance.now() < deadline_ms) {
-    const response = await fetch(cluster.storeUrl(store, '/readyz')).catch(() => null);
-    if (response !== null && pattern.test(await response.text())) return true;
-    await delay(POLL_MS);
-  }
-  return false;
 }
 
 async function wipe(cluster: LocalCluster, store: number): Promise<void> {

@@ -7,7 +7,7 @@ const RUNS = process.env['PHXQUEUE_TEST_FULL'] === '1' ? 20_000 : 400;
 function faults(replicas: number, kinds: readonly Fault['type'][]): fc.Arbitrary<Fault[]> {
   const place = fc.integer({ min: 1, max: replicas });
   const pick = fc.nat({ max: 30 });
-  const all = {
+  const all: Readonly<Record<Fault['type'], fc.Arbitrary<Fault>>> = {
     crash: fc.record({ type: fc.constant('crash' as const), place, pick }),
     start: fc.record({ type: fc.constant('start' as const), place }),
     wipe: fc.record({ type: fc.constant('wipe' as const), place }),
@@ -24,7 +24,7 @@ function faults(replicas: number, kinds: readonly Fault['type'][]): fc.Arbitrary
     gone: fc.record({ type: fc.constant('gone' as const), place, pick }),
   };
   const usual: Record<string, number> = { deliver: 30, sync: 25, start: 10, greet: 8, vote: 6, settle: 1 };
-  const weighted = kinds.map((kind) => ({ weight: usual[kind] ?? 2, arbitrary: all[kind] as fc.Arbitrary<Fault> }));
+  const weighted = kinds.map((kind) => ({ weight: usual[kind] ?? 2, arbitrary: all[kind] }));
   return fc.array(fc.oneof(...weighted), { minLength: 20, maxLength: 250, size: 'max' });
 }
 
