@@ -10,6 +10,7 @@ import { helloBytes } from '../../src/ts/paxos/handshake.js';
 import { type Identity, logIdentity } from '../../src/ts/paxos/identity.js';
 import { PaxosNode } from '../../src/ts/paxos/node.js';
 import type { Command, Replica, StateMachine } from '../../src/ts/paxos/replicated_log.js';
+import { PROCESS_RUNTIME } from '../../src/ts/paxos/runtime.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
 import { freePorts, HOST, until } from './sockets.js';
@@ -76,7 +77,7 @@ class Cluster {
         stateMachine: recorder,
         core: this.core,
         propose_timeout_ms: 20_000,
-        clock: { monotonic_ms: () => performance.now(), wall_ms: () => Date.now() + this.wall_ahead_ms },
+        runtime: { ...PROCESS_RUNTIME, wall_ms: () => Date.now() + this.wall_ahead_ms },
         logger: { info: () => undefined, warn: (line) => this.warnings.push(line) },
         onNoMaster: () => this.masterless.push(replica),
         onFailure: (error) => this.failures.push(error),

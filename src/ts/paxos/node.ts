@@ -3,7 +3,6 @@
  * and feeds it with what comes back. All work of one turn of the event loop leaves together: one append to the log, one
  * frame to each peer.
  */
-import { performance } from 'node:perf_hooks';
 import { assert, type ErrorCode, PhxError } from '../errors.js';
 import type { LogEngine } from '../wal/engine.js';
 import type { GroupMessage } from './codec.js';
@@ -11,27 +10,34 @@ import { Group } from './core/group.js';
 import type { CoreOptions, Effect, Input, Refusal } from './core/types.js';
 import { commandsOf } from './core/value.js';
 import type { Identity } from './identity.js';
-import { LogWriter } from './log_writer.js';
+import { LogWriter, PORTION_BYTES_MAX } from './log_writer.js';
 import { problemOf } from './message_check.js';
 import { entryOf, recordOf, restoreGroup } from './records.js';
 import type { Applied, Command, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
-import { Transport, type TransportLogger, type TransportStats } from './transport.js';
+import { PROCESS_RUNTIME, type Runtime } from './runtime.js';
+import type { Connections, TransportLogger, TransportStats } from './transport.js';
 import { ValueCache } from './value_cache.js';
 
 const TICK_MS = 20;
-/** Applied values kept in memory, all groups together. */
-const VALUE_CACHE_BYTES_MAX = 32 * 1024 * 1024;
-/** Bytes of values in one answer to a peer that catches up. */
-const LEARN_BYTES_MAX = 1024 * 1024;
 /** Without a master for this long the node says so, and again at this interval. */
 const NO_MASTER_AFTER_MS = 1_500;
 const NO_MASTER_REPEAT_MS = 5_000;
 
-/** Sources of time. Monotonic time does not run while the machine sleeps, wall time does. */
-export interface Clock {
-  monotonic_ms(): number;
-  wall_ms(): number;
+/** Sizes in bytes. */
+export interface NodeLimits {
+  /** Applied values kept in memory, all groups together. */
+  readonly value_cache_bytes_max: number;
+  /** Values in one answer to a peer that catches up. */
+  readonly learn_bytes_max: number;
+  /** Bodies of the records that are given to the log at once; with their heads they must fit into a segment. */
+  readonly portion_bytes_max: number;
 }
+
+const DEFAULT_LIMITS: NodeLimits = {
+  value_cache_bytes_max: 32 * 1024 * 1024,
+  learn_bytes_max: 1024 * 1024,
+  portion_bytes_max: PORTION_BYTES_MAX,
+};
 
 export interface PaxosNodeOptions {
   readonly identity: Identity;
@@ -43,7 +49,8 @@ export interface PaxosNodeOptions {
   /** A proposal not chosen in this time rejects with PROPOSE_TIMEOUT. */
   readonly propose_timeout_ms: number;
   readonly logger: TransportLogger;
-  readonly clock?: Clock;
+  readonly limits?: NodeLimits;
+  readonly runtime?: Runtime;
   /** Called while groups stay without a master: probably fewer than a majority of the replicas are up. */
   readonly onNoMaster?: (groups: readonly number[], connectedPeers: number) => void;
   /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
@@ -54,8 +61,6 @@ interface Waiter {
   readonly resolve: (applied: Applied) => void;
   readonly reject: (error: PhxError) => void;
 }
-
-const SYSTEM_CLOCK: Clock = { monotonic_ms: () => performance.now(), wall_ms: () => Date.now() };
 
 const REFUSALS: Readonly<Record<Refusal, string>> = {
   NOT_MASTER: 'this replica does not lead the group',
@@ -70,15 +75,16 @@ export class PaxosNode implements ReplicatedLog {
   readonly replicas: readonly Replica[];
   readonly groups: number;
   readonly #options: PaxosNodeOptions;
-  readonly #clock: Clock;
+  readonly #runtime: Runtime;
+  readonly #limits: NodeLimits;
   readonly #groups: readonly Group[];
-  readonly #cache = new ValueCache(VALUE_CACHE_BYTES_MAX);
+  readonly #cache: ValueCache;
   readonly #waiters = new Map<number, Waiter>();
   readonly #dirty = new Set<number>();
   readonly #serving = new Set<string>();
-  readonly #timer: NodeJS.Timeout;
+  readonly #stopTicks: () => void;
   readonly #writer: LogWriter;
-  #transport: Transport | null = null;
+  #transport: Connections | null = null;
   #scheduled = false;
   #proposals = 0;
   #wall_offset_ms: number;
@@ -86,26 +92,29 @@ export class PaxosNode implements ReplicatedLog {
   readonly #masterless_since_ms: (number | null)[];
   #no_master_said_at_ms = Number.NEGATIVE_INFINITY;
 
-  private constructor(options: PaxosNodeOptions, clock: Clock, groups: readonly Group[]) {
+  private constructor(options: PaxosNodeOptions, runtime: Runtime, groups: readonly Group[]) {
     this.#options = options;
-    this.#clock = clock;
+    this.#runtime = runtime;
+    this.#limits = options.limits ?? DEFAULT_LIMITS;
+    this.#cache = new ValueCache(this.#limits.value_cache_bytes_max);
     this.#groups = groups;
     this.self = options.identity.replica;
     this.replicas = options.replicas;
     this.groups = groups.length;
     this.#masterless_since_ms = groups.map(() => null);
-    this.#wall_offset_ms = clock.wall_ms() - clock.monotonic_ms();
+    this.#wall_offset_ms = runtime.wall_ms() - runtime.monotonic_ms();
     this.#writer = new LogWriter(
       options.log,
       (group, append) => this.#step(group, { type: 'durable', append }),
       options.onFailure,
+      this.#limits.portion_bytes_max,
     );
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#stopTicks = runtime.every(TICK_MS, () => this.#tick());
   }
 
   /** Replays the log into the state machine, then listens and takes part. Throws LOG_CORRUPT, CONFIG. */
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
-    const clock = options.clock ?? SYSTEM_CLOCK;
+    const runtime = options.runtime ?? PROCESS_RUNTIME;
     const { identity, log, stateMachine } = options;
     const members = options.replicas.map((replica) => replica.id);
     const groups: Group[] = [];
@@ -113,13 +122,12 @@ export class PaxosNode implements ReplicatedLog {
       const restored = await restoreGroup(log, group, (instance, value) => {
         stateMachine.apply(group, instance, commandsIn(value));
       });
-      const seed = Math.floor(Math.random() * 2 ** 32);
-      const config = { group, self: identity.replica, members, options: options.core, seed };
-      groups.push(new Group(config, restored, clock.monotonic_ms()));
+      const config = { group, self: identity.replica, members, options: options.core, seed: runtime.seed() };
+      groups.push(new Group(config, restored, runtime.monotonic_ms()));
     }
-    const node = new PaxosNode(options, clock, groups);
+    const node = new PaxosNode(options, runtime, groups);
     try {
-      node.#transport = await Transport.start({
+      node.#transport = await runtime.connect({
         identity,
         replicas: options.replicas,
         listen_host: options.listen_host,
@@ -137,7 +145,7 @@ export class PaxosNode implements ReplicatedLog {
     if (this.#closed) return { role: 'unknown' };
     this.#watchClock();
     const core = this.#group(group);
-    if (core.isMaster(this.#clock.monotonic_ms())) return { role: 'master' };
+    if (core.isMaster(this.#runtime.monotonic_ms())) return { role: 'master' };
     const { leader } = core;
     return leader === null || leader === this.self ? { role: 'unknown' } : { role: 'follower', master: leader };
   }
@@ -147,7 +155,7 @@ export class PaxosNode implements ReplicatedLog {
     this.#proposals += 1;
     const id = this.#proposals;
     const bytes = command.reduce((sum, part) => sum + part.length, 0);
-    const deadline_ms = this.#clock.monotonic_ms() + this.#options.propose_timeout_ms;
+    const deadline_ms = this.#runtime.monotonic_ms() + this.#options.propose_timeout_ms;
     return new Promise<Applied>((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
       this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms } });
@@ -186,7 +194,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   async #close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#stopTicks();
     this.#writer.close();
     await this.#transport?.close();
     for (const waiter of this.#waiters.values()) waiter.reject(new PhxError('CLOSED', 'this node is closed'));
@@ -205,7 +213,7 @@ export class PaxosNode implements ReplicatedLog {
 
   #step(group: number, input: Input): void {
     this.#orDie(() => {
-      const effects = this.#group(group).step(this.#clock.monotonic_ms(), input);
+      const effects = this.#group(group).step(this.#runtime.monotonic_ms(), input);
       for (const effect of effects) this.#perform(group, effect);
       if (input.type === 'propose') this.#dirty.add(group);
       if (effects.length > 0 || input.type === 'propose') this.#schedule();
@@ -227,14 +235,14 @@ export class PaxosNode implements ReplicatedLog {
   #schedule(): void {
     if (this.#scheduled || this.#closed) return;
     this.#scheduled = true;
-    setImmediate(() => this.#endTurn());
+    this.#runtime.atEndOfTurn(() => this.#endTurn());
   }
 
   #endTurn(): void {
     this.#scheduled = false;
     this.#orDie(() => {
       for (const group of this.#dirty) {
-        const effects = this.#group(group).step(this.#clock.monotonic_ms(), { type: 'flush' });
+        const effects = this.#group(group).step(this.#runtime.monotonic_ms(), { type: 'flush' });
         for (const effect of effects) this.#perform(group, effect);
       }
       this.#dirty.clear();
@@ -306,7 +314,7 @@ export class PaxosNode implements ReplicatedLog {
 
   /** A wall clock that runs away from the monotonic one means that the machine slept: no lease survives that. */
   #watchClock(): void {
-    const offset_ms = this.#clock.wall_ms() - this.#clock.monotonic_ms();
+    const offset_ms = this.#runtime.wall_ms() - this.#runtime.monotonic_ms();
     const jump_ms = Math.abs(offset_ms - this.#wall_offset_ms);
     this.#wall_offset_ms = offset_ms;
     if (jump_ms <= this.#options.core.lease_margin_ms) return;
@@ -317,7 +325,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #watchMasters(): void {
-    const now_ms = this.#clock.monotonic_ms();
+    const now_ms = this.#runtime.monotonic_ms();
     const masterless: number[] = [];
     this.#groups.forEach((core, group) => {
       const known = core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self);
@@ -342,7 +350,7 @@ export class PaxosNode implements ReplicatedLog {
     if (this.#serving.has(key)) return;
     this.#serving.add(key);
     this.#options.log
-      .readRange(group, from, through, LEARN_BYTES_MAX)
+      .readRange(group, from, through, this.#limits.learn_bytes_max)
       .then((entries) => {
         if (this.#closed) return;
         const learned = entries.map(({ instance, body }) => entryOf(instance, body));

@@ -39,6 +39,17 @@ export interface TransportStats {
   readonly connected_peers: number;
 }
 
+/** The way to the peers, as a node sees it. */
+export interface Connections {
+  /** Queues a message; it leaves with `flush`. */
+  send(to: number, group: number, message: Message): void;
+  /** Sends what was queued since the last call. */
+  flush(): void;
+  stats(): TransportStats;
+  /** Nothing is sent or received any more. */
+  close(): Promise<void>;
+}
+
 /** The two connections to a peer. */
 interface Lanes {
   readonly control: Outgoing;
@@ -46,7 +57,7 @@ interface Lanes {
   probes_unanswered: number;
 }
 
-export class Transport {
+export class Transport implements Connections {
   readonly #options: TransportOptions;
   readonly #server: Server;
   readonly #incoming: Incoming;
