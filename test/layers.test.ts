@@ -16,7 +16,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   store: ['protocol', 'config', 'wal', 'paxos/core', 'paxos', 'rpc', 'ops'],
   producer: ['protocol', 'config', 'rpc'],
   consumer: ['protocol', 'config', 'rpc', 'producer', 'ops'],
-  cli: ['protocol', 'config', 'wal', 'paxos', 'rpc', 'ops', 'producer', 'consumer', 'store'],
+  cli: ['protocol', 'config', 'wal', 'paxos/core', 'paxos', 'rpc', 'ops', 'producer', 'consumer', 'store'],
 };
 
 /** What would make the protocol core depend on more than its inputs. */

@@ -42,6 +42,7 @@ export function fakeLog(recovery: Partial<RecoveryReport> = {}): FakeLog {
     read: () => Promise.resolve(null),
     readRange: () => Promise.resolve([]),
     truncate: () => undefined,
+    forgetDamage: () => undefined,
     stats: () => ({
       segments: 0,
       disk_bytes: 0,

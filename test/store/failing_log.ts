@@ -56,6 +56,10 @@ export class FailingLog implements LogEngine {
     this.#log.truncate(group, before);
   }
 
+  forgetDamage(): void {
+    this.#log.forgetDamage();
+  }
+
   stats(): LogStats {
     return this.#log.stats();
   }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { APPENDER_GROUPS, appenderBody } from './appender_records.js';
 import { type EngineName, engines, open, temporaryFolder, text } from './fixture.js';
 
 const APPENDER = fileURLToPath(new URL('./appender.js', import.meta.url));
@@ -42,9 +43,9 @@ for (const engine of engines) {
         const entries = await log.readRange(group, 0, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
         const found = new Set(entries.map(({ instance }) => instance));
         for (const { instance, body } of entries) {
-          t.true(instance % 3 === group && text(body) === `${instance} `.repeat(instance % 200));
+          t.true(instance % APPENDER_GROUPS === group && text(body) === appenderBody(instance));
         }
-        const missing = [...reported].filter((number) => number % 3 === group && !found.has(number));
+        const missing = [...reported].filter((number) => number % APPENDER_GROUPS === group && !found.has(number));
         t.deepEqual(missing, []);
         last = Math.max(last, log.bounds(group)?.last ?? 0);
       }

@@ -39,7 +39,8 @@ for (const engine of engines) {
     const files = await closedLog(t, engine, 64 * 1024);
     const bytes = files.get(FIRST) ?? Buffer.alloc(0);
     const end = bytes.findLastIndex((byte) => byte !== 0);
-    for (const at of [end, end - 40, end - 47]) {
+    // The last body, the last header, and the padding before it.
+    for (const at of [end, end - 40, end - 42]) {
       const damaged = Buffer.from(bytes);
       damaged[at] = (damaged[at] ?? 0) ^ 4;
       const folder = putFiles(join(folderInMemory(t), 'log'), new Map([...files, [FIRST, damaged]]));

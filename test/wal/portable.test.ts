@@ -47,7 +47,8 @@ for (const [call, count] of kinds) {
         await log.close();
         t.is(files.calls.length, calls, 'nothing is written after a failure');
       } else {
-        await log.close();
+        // The failing call may be one of the close itself.
+        await log.close().catch((error: unknown) => t.like(error, { code: 'LOG_IO' }));
       }
       t.is(files.open_files, 0);
       await checkSurvivors(t, folder, durable);
@@ -104,9 +105,11 @@ test('a segment gets its name after its blocks and its header are durable, and i
   files.calls.length = 0;
   await append(log, entry(1, 1, 'one'));
   t.deepEqual(files.calls, ['write', 'sync']);
-  await append(log, entry(1, 2, 'x'.repeat(3900)));
+  await append(log, entry(1, 2, 'x'.repeat(3980)));
   await log.settled();
-  t.deepEqual(files.calls.slice(2), ['write', 'sync', 'rename', 'syncFolder', 'write', 'sync', ...make]);
+  const next = files.calls.slice(2);
+  t.deepEqual(next.slice(0, 5), ['write', 'sync', 'rename', 'syncFolder', 'write'], 'the seal, the name, the record');
+  t.true(next.slice(5).includes('create'), 'and another spare');
   await log.close();
 });
 
@@ -118,7 +121,9 @@ test('what recovery found is durable before anybody sees it', async (t) => {
   await log.close();
   const files = new FailingFiles();
   const again = await openOn(files, folder);
-  t.deepEqual(files.calls, ['sync', 'syncFolder', 'sync', 'write', 'sync'], 'the segment, the spare, the marks');
+  const marks = ['write', 'sync'];
+  const spare = ['write', 'sync'];
+  t.deepEqual(files.calls, [...marks, 'syncFolder', 'sync', ...spare, ...marks], 'what was found is written again');
   await again.close();
 });
 

@@ -36,7 +36,7 @@ export interface PendingName {
 export class Inode {
   pending: PendingWrite[] = [];
   private settled: Buffer;
-  /** Somebody else holds `settled`. */
+  /** Somebody else may hold `settled`. */
   private shared = true;
   /** What a read sees; the durable bytes themselves until the first write. */
   private cache: Buffer;
@@ -49,6 +49,13 @@ export class Inode {
   get durable(): Buffer {
     this.shared = true;
     return this.settled;
+  }
+
+  static copy(durable: Buffer, pending: readonly PendingWrite[]): Inode {
+    const inode = new Inode(durable);
+    for (const { bytes, position } of pending) inode.write(bytes, position);
+    inode.pending = pending.map((write) => ({ ...write }));
+    return inode;
   }
 
   get size(): number {
@@ -68,24 +75,35 @@ export class Inode {
 
   /** Makes these writes durable. */
   settle(writes: ReadonlySet<PendingWrite>): void {
-    let left: PendingWrite[] = [];
-    for (const write of this.pending) {
-      if (!writes.has(write)) {
-        left.push(write);
-        continue;
-      }
-      // What a failed sync left behind earlier does not come back where it was written over.
-      left = left.flatMap((earlier) => without(earlier, write));
-      this.settled = over(this.settled, this.shared, write.bytes, write.position);
+    const settled = this.pending.filter((write) => writes.has(write));
+    if (settled.length === 0) return;
+    this.pending = this.pending.filter((write) => !writes.has(write));
+    for (const { bytes, position } of settled) {
+      this.settled = over(this.settled, this.shared, bytes, position);
       this.shared = false;
     }
-    this.pending = left;
+    for (const write of settled)
+      this.pending = this.pending.flatMap((each) => (each.doomed ? outside(each, write) : [each]));
   }
 
   /** All bytes as they are seen now, to be kept. */
   bytes(): Buffer {
     return Buffer.from(this.cache);
   }
+}
+
+/** What is left of a write that failed to be synced, when `newer` was written over it and is durable. */
+function outside({ position, bytes }: PendingWrite, newer: PendingWrite): PendingWrite[] {
+  const before = bytes.subarray(0, Math.max(0, newer.position - position));
+  const after = bytes.subarray(Math.max(0, newer.position + newer.bytes.length - position));
+  const pieces =
+    before.length === bytes.length
+      ? [{ position, bytes }]
+      : [
+          { position, bytes: before },
+          { position: position + bytes.length - after.length, bytes: after },
+        ];
+  return pieces.filter((piece) => piece.bytes.length > 0).map((piece) => ({ ...piece, doomed: true }));
 }
 
 /** `target` with `bytes` at `position`; a copy if it is shared or too short. */
@@ -98,18 +116,6 @@ function over(target: Buffer, shared: boolean, bytes: Uint8Array, position: numb
   }
   result.set(bytes, position);
   return result;
-}
-
-/** The parts of a write that another one does not cover. */
-function without(write: PendingWrite, cover: PendingWrite): PendingWrite[] {
-  const { position, bytes, doomed } = write;
-  const before = Math.min(bytes.length, cover.position - position);
-  const after = Math.max(0, cover.position + cover.bytes.length - position);
-  if (before === bytes.length || after === 0) return [write];
-  const parts: PendingWrite[] = [];
-  if (before > 0) parts.push({ position, bytes: bytes.subarray(0, before), doomed });
-  if (after < bytes.length) parts.push({ position: position + after, bytes: bytes.subarray(after), doomed });
-  return parts;
 }
 
 /** The disk at one moment. */
@@ -142,12 +148,29 @@ export class SimDisk {
     for (const inode of this.names.values()) this.inodes.add(inode);
   }
 
+  /** The disk after the process was killed at this moment: all is there, and what was pending still is. */
+  static killed({ names, pending_names, files }: DiskState): SimDisk {
+    const disk = new SimDisk();
+    const copies = new Map(files.map(({ inode, durable, pending }) => [inode, Inode.copy(durable, pending)]));
+    const copyOf = (inode: Inode): Inode => copies.get(inode) ?? inode;
+    disk.durable_names = new Map([...names].map(([name, inode]) => [name, copyOf(inode)]));
+    disk.pending_names = pending_names.map((change) => ({ ...change, inode: copyOf(change.inode) }));
+    for (const inode of copies.values()) disk.inodes.add(inode);
+    for (const [name, inode] of applyNames(disk.durable_names, disk.pending_names)) disk.names.set(name, inode);
+    return disk;
+  }
+
   list(): string[] {
     return [...this.names.keys()];
   }
 
   find(name: string): Inode | null {
     return this.names.get(name) ?? null;
+  }
+
+  nameOf(inode: Inode): string | null {
+    for (const [name, other] of this.names) if (other === inode) return name;
+    return null;
   }
 
   create(name: string): Inode {

@@ -1,26 +1,23 @@
-//! The log engine: what is asked of it on the caller's thread, and the thread that writes.
+//! The log engine: what is asked of it on the caller's thread. `writer` and `keeper` are its threads.
 
-use crate::contents::Contents;
-use crate::error::{ErrorCode, LogError, Result};
-use crate::files::{LogFile, LogFiles};
-use crate::format::{
-    Identity, KIND_ENTRY, KIND_STATE, RECORD_HEADER_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES,
-    decode_record_header, encode_segment_header, record_bytes, segment_name, unfinished_segment_name,
-};
-use crate::index::Place;
+use crate::contents::Segments;
+use crate::error::{LogError, Result};
+use crate::files::LogFiles;
+use crate::format::{Identity, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::keeper::Keeper;
 use crate::lock::FolderLock;
-use crate::queue::{AppendQueue, Batch, Chain, Tail};
-pub use crate::read::{Entries, ReadPlan};
-use crate::recovery::recover;
+use crate::marks::{LogPosition, Marks};
+use crate::queue::{AppendQueue, Chain};
+pub use crate::read::{BodyPlace, Entries, ReadPlan};
+use crate::recovery::{Recovered, recover};
+use crate::shared::{InWork, KeeperState, Shared, State, closed};
+use crate::spare_segments::SpareSegments;
+use crate::writer::Writer;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
-
-/// Written as zeros behind a batch that reaches unwritten space, so that the next ones overwrite written blocks.
-const ZEROS_AHEAD_BYTES: u64 = 1024 * 1024;
-const BLOCK_BYTES: u64 = 4096;
 
 /// One record to append: kind entry or state, key, and the parts that make up its body.
 #[derive(Clone, Copy)]
@@ -35,7 +32,8 @@ pub struct Record<'a> {
     pub body: &'a [&'a [u8]],
 }
 
-/// A record that was found damaged and is not a torn tail. No key where the header itself is unreadable.
+/// A record that was found damaged and is not a torn tail. No key where the header itself is unreadable, and where a whole
+/// segment is missing (offset 0) or the high-water marks are (segment 0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorruptRecord {
     /// Segment that holds it.
@@ -57,10 +55,12 @@ pub struct Recovery {
     pub records: u64,
     /// Bytes that these take.
     pub bytes: u64,
-    /// Bytes of an unfinished write that were cut from the end of the newest segment.
+    /// Bytes of an unfinished write that were wiped from the end of the newest segment.
     pub torn_bytes: u64,
     /// Damaged records.
     pub corrupt: Vec<CorruptRecord>,
+    /// Unreadable copies of the high-water marks that no crash explains. They were written anew.
+    pub damaged_marks: u32,
     /// Time that opening took, in milliseconds.
     pub elapsed_ms: f64,
 }
@@ -70,13 +70,17 @@ pub struct Recovery {
 pub struct Stats {
     /// Segment files.
     pub segments: u64,
-    /// Their bytes.
+    /// Bytes of all files of the log: segments, the spare and the retired ones.
     pub disk_bytes: u64,
+    /// Bytes of the records that are not superseded or truncated.
+    pub live_bytes: u64,
     /// Records appended since the log was opened.
     pub appended_records: u64,
     /// Bytes that these took.
     pub appended_bytes: u64,
-    /// Calls of fdatasync.
+    /// Bytes of records that were copied out of sparse segments.
+    pub rewritten_bytes: u64,
+    /// Calls of fdatasync for appends.
     pub syncs: u64,
     /// Memory of the index in bytes.
     pub index_bytes: u64,
@@ -95,93 +99,21 @@ pub struct Options {
     pub sync: bool,
 }
 
-/// Called on the writing thread after each commit: how many appends it completed, oldest first; an error ends all
-/// others, and no call follows.
-pub type Committed = Box<dyn FnMut(u32, Option<&LogError>) + Send>;
-
-struct State {
-    queue: AppendQueue,
-    contents: Contents,
-    /// The segment being written. Those before it are complete.
-    active: u32,
-    /// Batches at the front of the queue that the writer may take: the caller had no more for them in its turn.
-    flushed_batches: usize,
-    closing: bool,
-    failure: Option<LogError>,
-    /// Something was written since the last mark.
-    unmarked: bool,
-    appended_records: u64,
-    appended_bytes: u64,
-    syncs: u64,
+/// What the threads of a log tell its caller.
+#[derive(Clone, Debug, Default)]
+pub struct Event {
+    /// Appends that a commit completed, oldest first.
+    pub appends: u32,
+    /// Ends all other appends; no more are completed.
+    pub failure: Option<LogError>,
+    /// Whether there is no space for another segment, where that changed.
+    pub low_on_space: Option<bool>,
+    /// Calls of `settle` that are answered.
+    pub settled: u32,
 }
 
-impl State {
-    /// Appends again the state records that alone keep an old segment.
-    fn rewrite_states(&mut self) {
-        let held = self.contents.states_to_rewrite(self.active);
-        if held.is_empty() {
-            return;
-        }
-        self.queue.append_rewritten(&held);
-        for state in &held {
-            self.contents.states.appended(state.group, state.slot);
-        }
-        self.flushed_batches = self.queue.batches();
-    }
-
-    /// The batch to write next, if there is one.
-    fn take(&mut self) -> Option<Batch> {
-        if self.flushed_batches == 0 && !self.closing {
-            return None;
-        }
-        self.flushed_batches = self.flushed_batches.saturating_sub(1);
-        self.queue.take()
-    }
-
-    /// Makes the records of a durable batch visible.
-    fn index(&mut self, batch: &Batch) {
-        let mut at = 0;
-        while at < batch.bytes.len() {
-            let header = decode_record_header(&batch.bytes[at..]);
-            let offset = (batch.start + at as u64) as u32;
-            if header.kind == KIND_ENTRY {
-                let place = Place { segment: batch.segment, offset, body_bytes: header.body_bytes };
-                self.contents.put_entry(header.group, header.instance, place);
-            }
-            if header.kind == KIND_STATE {
-                let start = at + RECORD_HEADER_BYTES as usize;
-                let body = batch.bytes[start..start + header.body_bytes as usize].to_vec();
-                self.contents.put_state(header.group, header.instance, batch.segment, offset, Some(body));
-            }
-            at += record_bytes(header.body_bytes) as usize;
-        }
-    }
-}
-
-struct Shared {
-    options: Options,
-    files: Arc<dyn LogFiles>,
-    state: Mutex<State>,
-    wake: Condvar,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The file gets its name only when its header is durable: a segment file without one is damaged.
-    fn create_segment(&self, id: u32) -> io::Result<Arc<dyn LogFile>> {
-        let Options { folder, identity, segment_bytes, .. } = &self.options;
-        let unfinished = folder.join(unfinished_segment_name(id));
-        let file = self.files.create(&unfinished)?;
-        file.write(&encode_segment_header(identity, id, *segment_bytes), 0)?;
-        file.sync()?;
-        self.files.rename(&unfinished, &folder.join(segment_name(id)))?;
-        self.files.sync_folder(folder)?;
-        Ok(file)
-    }
-}
+/// Called on the threads of the log, some of the calls with its mutex held: it must not call the log, nor wait.
+pub type Committed = Box<dyn Fn(&Event) + Send + Sync>;
 
 /// An open log. Its methods do not wait for the disk, except `open`, `close` and the reading of a plan.
 pub struct Log {
@@ -193,6 +125,7 @@ pub struct Log {
 /// What closing takes apart.
 struct Closer {
     writer: JoinHandle<()>,
+    keeper: JoinHandle<Marks>,
     lock: FolderLock,
 }
 
@@ -203,18 +136,41 @@ impl Log {
         let in_range = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(segment_bytes);
         assert!(in_range && segment_bytes % 4096 == 0, "segment_bytes is a multiple of 4096 from 8 KiB to 1 GiB");
         let what = format!("cannot open the log in {}", folder.display());
-        files.make_folder(folder).map_err(|error| LogError::io(&what, &error))?;
+        let failed = |error: io::Error| LogError::io(&what, &error);
+        files.make_folder(folder).map_err(failed)?;
         let lock = FolderLock::take(folder)?;
         let started = Instant::now();
-        let (contents, mut recovery, tail) = recover(files.as_ref(), &options)?;
-        recovery.elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
-        let (queue, chain) = (AppendQueue::new(*segment_bytes, &tail), Chain::new(*identity, &tail));
-        let shared = Arc::new(Shared::new(options, files, queue, contents, &tail));
-        shared.start(&tail).map_err(|error| LogError::io(&what, &error))?;
-        let writer = Writer { shared: Arc::clone(&shared), chain, committed };
-        let thread = std::thread::Builder::new().name("wal-writer".into()).spawn(move || writer.run());
-        let writer = thread.map_err(|error| LogError::io(&what, &error))?;
-        Ok(Log { shared, recovery, closer: Mutex::new(Some(Closer { writer, lock })) })
+        let Recovered { contents, spares, marks, report, tail, missing, marks_lost } = recover(&files, &options)?;
+        let recovery = Recovery { elapsed_ms: started.elapsed().as_secs_f64() * 1000.0, ..report };
+        let durable = LogPosition { segment: tail.segment, offset: tail.offset as u32 };
+        let chain = Chain::new(*identity, &tail);
+        let state = State {
+            queue: AppendQueue::new(*segment_bytes, &tail),
+            contents,
+            spares,
+            active: tail.segment,
+            durable,
+            in_work: InWork::None,
+            missing,
+            marks_lost,
+            low_on_space: false,
+            closing: false,
+            writer_ended: false,
+            failure: None,
+            // It looks for what there is to do first.
+            keeper: KeeperState { woken: true, marked: durable, ..KeeperState::default() },
+            settle_calls: 0,
+            settled_calls: 0,
+            appended_records: 0,
+            appended_bytes: 0,
+            syncs: 0,
+        };
+        let shared = Arc::new(Shared::new(options.clone(), files, committed, state));
+        let writer = Writer::new(Arc::clone(&shared), chain);
+        let writer = spawn("wal-writer", move || writer.run()).map_err(failed)?;
+        let keeper = Keeper::new(Arc::clone(&shared), marks);
+        let keeper = spawn("wal-keeper", move || keeper.run()).map_err(failed)?;
+        Ok(Log { shared, recovery, closer: Mutex::new(Some(Closer { writer, keeper, lock })) })
     }
 
     /// What opening found.
@@ -242,248 +198,118 @@ impl Log {
         Ok(self.shared.state().contents.states.get(group, slot)?.map(<[u8]>::to_vec))
     }
 
-    /// Copies the records into the queue, all of them or none; they are written after `flush`. Errors: SizeTooLarge,
-    /// FastReject, Poisoned, Closed.
+    /// Copies the records into the queue, all of them or none. Errors: SizeTooLarge, FastReject, Full, Poisoned, Closed.
     pub fn append(&self, records: &[Record]) -> Result<()> {
-        let mut state = self.shared.state();
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        if state.closing {
-            return Err(closed());
-        }
-        state.appended_bytes += state.queue.append(records)?;
-        state.appended_records += records.len() as u64;
-        for record in records.iter().filter(|record| record.kind == KIND_STATE) {
-            state.contents.states.appended(record.group, record.instance);
-        }
-        Ok(())
+        self.shared.append(|state| {
+            state.appended_bytes += state.queue.append(records, !state.low_on_space)?;
+            state.appended_records += records.len() as u64;
+            Ok(())
+        })
     }
 
-    /// Wakes the thread that writes.
-    pub fn flush(&self) {
-        let mut state = self.shared.state();
-        state.flushed_batches = state.queue.batches();
-        drop(state);
-        self.shared.wake.notify_one();
+    /// The same of several appends that were promised to be taken: what has no space yet waits for it. Errors: Poisoned,
+    /// Closed; SizeTooLarge, after which those before are taken.
+    pub fn append_accepted<'a>(&self, appends: impl Iterator<Item = &'a [Record<'a>]>) -> Result<()> {
+        self.shared.append(|state| {
+            for records in appends {
+                state.appended_bytes += state.queue.append_accepted(records)?;
+                state.appended_records += records.len() as u64;
+            }
+            Ok(())
+        })
     }
 
     /// Looks up entries of `group` with from <= instance <= through, ascending, until `bytes_max` bytes of bodies (one
     /// entry at least); `ReadPlan::read` fetches them, on any thread. An error (Closed) after `close`.
     pub fn plan_read(&self, group: u32, from: u64, through: u64, bytes_max: u64) -> Result<ReadPlan> {
-        let mut state = self.shared.state();
+        let state = self.shared.state();
         if state.closing {
             return Err(closed());
         }
         let located = state.contents.entries.range(group, from, through, bytes_max);
-        let mut with_file =
-            |located: crate::index::Located| (located, Arc::clone(&state.contents.segment(located.place.segment).file));
-        let located = located.into_iter().map(&mut with_file).collect();
-        Ok(ReadPlan { identity: self.shared.options.identity, group, located })
+        Ok(ReadPlan::new(self.shared.options.identity, group, located, |segment| {
+            Arc::clone(&state.contents.segments.get(segment).file)
+        }))
     }
 
     /// Declares the entries of `group` below `before` dead. Nothing after `close`.
     pub fn truncate(&self, group: u32, before: u64) {
         let mut state = self.shared.state();
-        if state.closing {
-            return;
+        if !state.closing {
+            state.contents.truncate(group, before);
+            self.shared.wake_keeper(&mut state);
         }
-        state.contents.truncate(group, before);
-        if state.failure.is_none() {
-            state.rewrite_states();
+    }
+
+    /// Declares that what damaged records without a key, missing segments or lost marks may have held has been replaced
+    /// or is not needed. Nothing after `close`.
+    pub fn forget_damage(&self) {
+        let mut state = self.shared.state();
+        if !state.closing {
+            state.missing.clear();
+            state.marks_lost = false;
+            state.contents.condemn_unreadable();
+            state.keeper.marks_due = true;
+            self.shared.wake_keeper(&mut state);
         }
-        drop(state);
-        self.shared.wake.notify_one();
+    }
+
+    /// Asks to be told by an event when nothing waits to be written, moved, deleted or prepared, or only for space.
+    pub fn settle(&self) {
+        let mut state = self.shared.state();
+        state.settle_calls += 1;
+        self.shared.tell_settled(&mut state);
     }
 
     /// Counters.
     pub fn stats(&self) -> Stats {
         let state = self.shared.state();
         let segments = &state.contents.segments;
+        let beside = state.spares.len() as u64 * u64::from(self.shared.options.segment_bytes);
         Stats {
             segments: segments.len() as u64,
-            disk_bytes: segments.values().map(|segment| segment.size_bytes).sum(),
+            disk_bytes: segments.size_bytes() + beside,
+            live_bytes: segments.live_bytes(),
             appended_records: state.appended_records,
             appended_bytes: state.appended_bytes,
+            rewritten_bytes: state.keeper.rewritten_bytes,
             syncs: state.syncs,
             index_bytes: state.contents.entries.bytes(),
         }
     }
 
-    /// Writes what waits and the mark of a clean close, and releases the folder. Does nothing the second time.
-    pub fn close(&self) {
+    /// Writes what waits and the marks of a clean close, and releases the folder. Does nothing the second time. An error
+    /// (Io) if the marks cannot be written: the log is not closed cleanly then.
+    pub fn close(&self) -> Result<()> {
         self.shared.state().closing = true;
-        self.shared.wake.notify_one();
+        self.shared.writer_wake.notify_one();
         let closer = self.closer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Closer { writer, lock }) = closer {
-            let ended = writer.join();
-            assert!(ended.is_ok(), "the writing thread ends in order");
-            // Closes the files, but for those that a plan still holds.
-            self.shared.state().contents.segments.clear();
-            drop(lock);
-        }
+        let Some(Closer { writer, keeper, lock }) = closer else { return Ok(()) };
+        let ended = writer.join();
+        self.shared.state().keeper.stopped = true;
+        self.shared.keeper_wake.notify_one();
+        let Ok(mut marks) = keeper.join() else { panic!("the keeper ends in order") };
+        assert!(ended.is_ok(), "the writing thread ends in order");
+        let mut state = self.shared.state();
+        let record = state.marks_record(&[]);
+        let written = if state.failure.is_none() { marks.write_clean(record) } else { Ok(()) };
+        // Closes the files, but for those that a plan still holds.
+        state.contents.segments = Segments::default();
+        state.spares = SpareSegments::default();
+        drop(state);
+        drop(marks);
+        drop(lock);
+        written.map_err(|error| LogError::io("cannot write the marks of the log", &error))
     }
-}
-
-fn closed() -> LogError {
-    LogError::new(ErrorCode::Closed, "the log is closed")
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.close();
+        // Whoever wants to know of an error closes it himself.
+        let _ = self.close();
     }
 }
 
-impl Shared {
-    fn new(options: Options, files: Arc<dyn LogFiles>, queue: AppendQueue, contents: Contents, tail: &Tail) -> Self {
-        let state = State {
-            queue,
-            contents,
-            active: tail.segment,
-            flushed_batches: 0,
-            closing: false,
-            failure: None,
-            unmarked: tail.unmarked,
-            appended_records: 0,
-            appended_bytes: 0,
-            syncs: 0,
-        };
-        Shared { options, files, state: Mutex::new(state), wake: Condvar::new() }
-    }
-
-    /// Makes the segment that the first append goes to, if recovery found none that goes on.
-    fn start(&self, tail: &Tail) -> io::Result<()> {
-        if !self.state().contents.segments.contains_key(&tail.segment) {
-            let file = self.create_segment(tail.segment)?;
-            self.state().contents.add_segment(tail.segment, file, u64::from(SEGMENT_HEADER_BYTES));
-        }
-        self.state().rewrite_states();
-        Ok(())
-    }
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.into()).spawn(run)
 }
-
-/// The thread that writes.
-struct Writer {
-    shared: Arc<Shared>,
-    chain: Chain,
-    committed: Committed,
-}
-
-enum Work {
-    Batch(Batch),
-    Sweep,
-    End,
-}
-
-impl Writer {
-    fn run(mut self) {
-        loop {
-            let (result, batch) = match self.next() {
-                Work::Batch(mut batch) => (self.commit(&mut batch).and_then(|()| self.remove_dead()), Some(batch)),
-                Work::Sweep => (self.remove_dead(), None),
-                Work::End => return,
-            };
-            if let Err(error) = result {
-                return self.poison(&error);
-            }
-            if let Some(batch) = batch {
-                let appends = batch.appends;
-                self.shared.state().queue.recycle(batch.bytes);
-                if appends > 0 {
-                    (self.committed)(appends, None);
-                }
-            }
-        }
-    }
-
-    /// Waits for something to do.
-    fn next(&self) -> Work {
-        let mut state = self.shared.state();
-        loop {
-            if let Some(batch) = state.take() {
-                return Work::Batch(batch);
-            }
-            if state.contents.may_have_dead() {
-                return Work::Sweep;
-            }
-            if state.closing && state.unmarked {
-                state.unmarked = false;
-                state.queue.append_mark();
-                continue;
-            }
-            if state.closing {
-                return Work::End;
-            }
-            state = self.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
-        if batch.bytes.is_empty() {
-            return Ok(());
-        }
-        self.chain.seal(batch);
-        let (file, size_bytes) = self.segment(batch.segment)?;
-        let end = batch.start + batch.bytes.len() as u64;
-        file.write(&batch.bytes, batch.start)?;
-        if end > size_bytes {
-            let segment_bytes = u64::from(self.shared.options.segment_bytes);
-            let ahead = (end + ZEROS_AHEAD_BYTES).min(segment_bytes.max(end));
-            let grown = ahead.next_multiple_of(BLOCK_BYTES);
-            file.write(&ZEROS[..(grown - end) as usize], end)?;
-            self.shared.state().contents.segment(batch.segment).size_bytes = grown;
-        }
-        let sync = self.shared.options.sync;
-        if sync {
-            file.sync()?;
-        }
-        let mut state = self.shared.state();
-        state.syncs += u64::from(sync);
-        state.unmarked = !batch.mark;
-        state.index(batch);
-        state.rewrite_states();
-        Ok(())
-    }
-
-    /// File and size of the segment to write to, made if it is a new one.
-    fn segment(&self, id: u32) -> io::Result<(Arc<dyn LogFile>, u64)> {
-        if id != self.shared.state().active {
-            let file = self.shared.create_segment(id)?;
-            let mut state = self.shared.state();
-            state.contents.add_segment(id, file, u64::from(SEGMENT_HEADER_BYTES));
-            state.active = id;
-        }
-        let mut state = self.shared.state();
-        let segment = state.contents.segment(id);
-        Ok((Arc::clone(&segment.file), segment.size_bytes))
-    }
-
-    fn remove_dead(&self) -> io::Result<()> {
-        let mut state = self.shared.state();
-        let active = state.active;
-        let dead = state.contents.take_dead(active);
-        drop(state);
-        if dead.is_empty() {
-            return Ok(());
-        }
-        let Options { folder, .. } = &self.shared.options;
-        for id in dead {
-            self.shared.files.unlink(&folder.join(segment_name(id)))?;
-        }
-        self.shared.files.sync_folder(folder)
-    }
-
-    /// Nothing is retried: after a failed sync nobody knows what is on the disk.
-    fn poison(&mut self, error: &io::Error) {
-        let message = format!("a write or sync of the log failed: {error}");
-        let failure = LogError::new(ErrorCode::Poisoned, message);
-        let mut state = self.shared.state();
-        state.failure = Some(failure.clone());
-        while state.queue.take().is_some() {}
-        drop(state);
-        (self.committed)(0, Some(&failure));
-    }
-}
-
-static ZEROS: [u8; (ZEROS_AHEAD_BYTES + BLOCK_BYTES) as usize] = [0; (ZEROS_AHEAD_BYTES + BLOCK_BYTES) as usize];

@@ -22,6 +22,8 @@ pub enum ErrorCode {
     SizeTooLarge,
     /// Too much waits for the disk; nothing was appended.
     FastReject,
+    /// The newest segment is full, and there is no space for another; nothing was appended.
+    Full,
 }
 
 impl ErrorCode {
@@ -36,6 +38,7 @@ impl ErrorCode {
             ErrorCode::Closed => "LOG_CLOSED",
             ErrorCode::SizeTooLarge => "SIZE_TOO_LARGE",
             ErrorCode::FastReject => "PROPOSE_FAST_REJECT",
+            ErrorCode::Full => "LOG_FULL",
         }
     }
 }
@@ -58,6 +61,11 @@ impl LogError {
     pub(crate) fn io(what: &str, cause: &io::Error) -> Self {
         LogError::new(ErrorCode::Io, format!("{what}: {cause}"))
     }
+}
+
+/// Whether the disk is full or the quota exhausted: that passes, other errors do not.
+pub(crate) fn is_lack_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl fmt::Display for LogError {

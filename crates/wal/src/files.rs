@@ -1,7 +1,8 @@
 //! The file operations that the engine stands on. Tests put failing ones here.
 
+use rustix::io::ReadWriteFlags;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ pub trait LogFile: Send + Sync {
     fn read(&self, target: &mut [u8], position: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `position`; grows the file as needed.
     fn write(&self, bytes: &[u8], position: u64) -> io::Result<()>;
-    /// Cuts or grows (with zeros) the file to `size` bytes.
-    fn resize(&self, size: u64) -> io::Result<()>;
+    /// The same without waiting for the disk: None where not all of it is in memory, or nobody can tell.
+    fn read_cached(&self, target: &mut [u8], position: u64) -> Option<()>;
     /// Makes what was written durable, and the size as far as it is needed to read it (fdatasync).
     fn sync(&self) -> io::Result<()>;
 }
@@ -108,8 +109,12 @@ impl LogFile for File {
         self.write_all_at(bytes, position)
     }
 
-    fn resize(&self, size: u64) -> io::Result<()> {
-        self.set_len(size)
+    fn read_cached(&self, target: &mut [u8], position: u64) -> Option<()> {
+        let length = target.len();
+        let mut buffers = [IoSliceMut::new(target)];
+        // A part of it, or any error: the ordinary read finds out more.
+        let read = rustix::io::preadv2(self, &mut buffers, position, ReadWriteFlags::NOWAIT).ok()?;
+        (read == length).then_some(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -3,8 +3,10 @@
 use crate::error::{ErrorCode, LogError, Result};
 use crc32c::{crc32c, crc32c_append};
 
-/// Version of the format.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the format that is written.
+pub const FORMAT_VERSION: u32 = 2;
+/// Oldest version that is still read.
+const FORMAT_VERSION_MIN: u32 = 1;
 /// Bytes of an identity.
 pub const IDENTITY_BYTES: usize = 16;
 /// Names cluster and replica.
@@ -32,7 +34,7 @@ pub const KIND_ENTRY: u8 = 1;
 pub const KIND_STATE: u8 = 2;
 /// Last record of a segment that is full: whatever follows in the file is meaningless.
 pub const KIND_SEAL: u8 = 3;
-/// Written at a clean close: all before it is durable.
+/// Version 1 only: written at a clean close.
 pub const KIND_MARK: u8 = 4;
 
 /// The next record belongs to the same append: all of them or none.
@@ -79,7 +81,7 @@ pub fn segment_seed(identity: &Identity, segment: u32) -> u32 {
     crc32c_append(crc, &0u32.to_le_bytes())
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut field = [0; 4];
     field.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(field)
@@ -111,7 +113,11 @@ pub fn seal_record(bytes: &mut [u8], offset: u32, seed: u32, link: u32) -> u32 {
 }
 
 fn header_crc(bytes: &[u8], offset: u32, seed: u32) -> u32 {
-    crc32c_append(crc32c_append(seed, &offset.to_le_bytes()), &bytes[..RECORD_CHECKED_BYTES])
+    // One call over both: most of the cost of a short checksum is the call.
+    let mut checked = [0; 4 + RECORD_CHECKED_BYTES];
+    checked[..4].copy_from_slice(&offset.to_le_bytes());
+    checked[4..].copy_from_slice(&bytes[..RECORD_CHECKED_BYTES]);
+    crc32c_append(seed, &checked)
 }
 
 /// Reads the fields without checking them: only for bytes that this process framed itself.
@@ -162,26 +168,56 @@ pub fn encode_segment_header(identity: &Identity, segment: u32, segment_bytes: u
     block
 }
 
-/// Whether the header is sound and that of this segment. Refuses a sound one of another identity (Identity) or of an
-/// unknown version (Corrupt).
-pub fn check_segment_header(block: &[u8], identity: &Identity, segment: u32) -> Result<bool> {
-    if block.len() < SEGMENT_HEADER_BYTES as usize || block[..8] != *SEGMENT_MAGIC {
-        return Ok(false);
-    }
+/// What a sound segment header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Version of the format.
+    pub version: u32,
+    /// Whose log it is.
+    pub identity: Identity,
+    /// Id of the segment.
+    pub segment: u32,
+    /// Size of its file.
+    pub segment_bytes: u32,
+}
+
+/// Reads the first block of a segment file; None if it is damaged. Refuses a sound one of an unknown version (Corrupt).
+pub fn read_segment_header(block: &[u8]) -> Result<Option<SegmentHeader>> {
     let crc_at = SEGMENT_HEADER_USED_BYTES - 4;
+    if block.len() < SEGMENT_HEADER_BYTES as usize || block[..8] != *SEGMENT_MAGIC {
+        return Ok(None);
+    }
     if crc32c(&block[..crc_at]) != u32_at(block, crc_at) {
-        return Ok(false);
+        return Ok(None);
     }
     let version = u32_at(block, 8);
-    if version != FORMAT_VERSION {
+    if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&version) {
         return Err(LogError::new(ErrorCode::Corrupt, format!("log format version {version} is not known")));
     }
-    if block[16..32] != *identity {
-        let (found, own) = (hex(&block[16..32]), hex(identity));
-        let message = format!("the log belongs to identity {found}, not to {own}");
-        return Err(LogError::new(ErrorCode::Identity, message));
+    let unused = &block[SEGMENT_HEADER_USED_BYTES..SEGMENT_HEADER_BYTES as usize];
+    if unused.iter().any(|byte| *byte != 0) || u32_at(block, 36) != 0 {
+        return Ok(None);
     }
-    Ok(u32_at(block, 32) == segment && u32_at(block, 36) == 0)
+    let mut identity = Identity::default();
+    identity.copy_from_slice(&block[16..16 + IDENTITY_BYTES]);
+    Ok(Some(SegmentHeader { version, identity, segment: u32_at(block, 32), segment_bytes: u32_at(block, 40) }))
+}
+
+/// The same, of this segment; None if it is damaged or that of another one. Refuses a sound one of another identity
+/// (Identity) or of an unknown version (Corrupt).
+pub fn check_segment_header(block: &[u8], identity: &Identity, segment: u32) -> Result<Option<SegmentHeader>> {
+    let Some(header) = read_segment_header(block)? else { return Ok(None) };
+    check_identity(&header.identity, identity)?;
+    Ok(Some(header).filter(|header| header.segment == segment))
+}
+
+/// An error (Identity) if they differ.
+pub fn check_identity(found: &Identity, own: &Identity) -> Result<()> {
+    if found == own {
+        return Ok(());
+    }
+    let message = format!("the log belongs to identity {}, not to {}", hex(found), hex(own));
+    Err(LogError::new(ErrorCode::Identity, message))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -193,9 +229,14 @@ pub fn segment_name(segment: u32) -> String {
     format!("{segment:010}.seg")
 }
 
-/// Name of a segment file until its header is durable; one that is found at start was never used.
-pub fn unfinished_segment_name(segment: u32) -> String {
-    format!("{segment:010}.seg.new")
+/// Name of the spare: a segment that is prepared and not yet part of the log.
+pub fn spare_segment_name(segment: u32) -> String {
+    format!("{}.new", segment_name(segment))
+}
+
+/// Name of a segment that was removed from the log, whose file waits to become a spare.
+pub fn retired_segment_name(segment: u32) -> String {
+    format!("{}.old", segment_name(segment))
 }
 
 /// Id of a segment by its file name, or None for any other file.
@@ -207,7 +248,12 @@ pub fn segment_of_name(name: &str) -> Option<u32> {
     digits.parse().ok().filter(|segment| *segment >= 1)
 }
 
-/// Whether `name` is that of a segment whose header never became durable.
-pub fn is_unfinished_segment_name(name: &str) -> bool {
-    name.strip_suffix(".new").and_then(segment_of_name).is_some()
+/// Id in the name of a spare, or None for any other file.
+pub fn segment_of_spare_name(name: &str) -> Option<u32> {
+    name.strip_suffix(".new").and_then(segment_of_name)
+}
+
+/// Id in the name of a retired segment, or None for any other file.
+pub fn segment_of_retired_name(name: &str) -> Option<u32> {
+    name.strip_suffix(".old").and_then(segment_of_name)
 }

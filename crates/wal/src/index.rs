@@ -26,10 +26,23 @@ struct Page {
 }
 
 impl Page {
-    fn clear(&mut self, slots: usize, removed: &mut impl FnMut(u32)) {
+    fn empty() -> Box<Page> {
+        Box::new(Page { places: [Place::default(); PAGE_ENTRIES as usize], used: 0 })
+    }
+
+    fn set(&mut self, slot: usize, place: Place, removed: &mut impl FnMut(Place)) {
+        let previous = std::mem::replace(&mut self.places[slot], place);
+        if previous.segment == 0 {
+            self.used += 1;
+        } else {
+            removed(previous);
+        }
+    }
+
+    fn clear(&mut self, slots: usize, removed: &mut impl FnMut(Place)) {
         for place in &mut self.places[..slots] {
             if place.segment != 0 {
-                removed(place.segment);
+                removed(*place);
                 *place = Place::default();
                 self.used -= 1;
             }
@@ -47,15 +60,15 @@ fn page_of(instance: u64) -> (u64, usize) {
 }
 
 impl GroupIndex {
-    fn set(&mut self, instance: u64, place: Place) -> u32 {
-        let (number, slot) = page_of(instance);
-        let empty = || Box::new(Page { places: [Place::default(); PAGE_ENTRIES as usize], used: 0 });
-        let page = self.pages.entry(number).or_insert_with(empty);
-        let previous = std::mem::replace(&mut page.places[slot], place);
-        if previous.segment == 0 {
-            page.used += 1;
+    /// Entries of one page are found with one look.
+    fn set_all(&mut self, entries: &[(u64, Place)], removed: &mut impl FnMut(Place)) {
+        for run in entries.chunk_by(|(one, _), (other, _)| one / PAGE_ENTRIES == other / PAGE_ENTRIES) {
+            let (number, _) = page_of(run[0].0);
+            let page = self.pages.entry(number).or_insert_with(Page::empty);
+            for (instance, place) in run {
+                page.set(page_of(*instance).1, *place, removed);
+            }
         }
-        previous.segment
     }
 
     fn get(&self, instance: u64) -> Option<Place> {
@@ -93,7 +106,7 @@ impl GroupIndex {
         found
     }
 
-    fn truncate(&mut self, before: u64, removed: &mut impl FnMut(u32)) {
+    fn truncate(&mut self, before: u64, removed: &mut impl FnMut(Place)) {
         let (keep, slots) = page_of(before);
         let kept = self.pages.split_off(&keep);
         for page in self.pages.values_mut() {
@@ -126,9 +139,9 @@ impl EntryIndex {
         (pages * size_of::<Page>()) as u64
     }
 
-    /// Returns the segment of the entry that was there before, 0 if none.
-    pub fn set(&mut self, group: u32, instance: u64, place: Place) -> u32 {
-        self.groups.entry(group).or_default().set(instance, place)
+    /// Takes the entries of a group; `removed` is told of each place that one of them takes over.
+    pub fn set_all(&mut self, group: u32, entries: &[(u64, Place)], mut removed: impl FnMut(Place)) {
+        self.groups.entry(group).or_default().set_all(entries, &mut removed);
     }
 
     pub fn get(&self, group: u32, instance: u64) -> Option<Place> {
@@ -144,8 +157,8 @@ impl EntryIndex {
         self.groups.get(&group).map_or_else(Vec::new, |index| index.range(from, through, bytes_max))
     }
 
-    /// Drops the entries below `before`; `removed` is told the segment of each.
-    pub fn truncate(&mut self, group: u32, before: u64, mut removed: impl FnMut(u32)) {
+    /// Drops the entries below `before`; `removed` is told of each.
+    pub fn truncate(&mut self, group: u32, before: u64, mut removed: impl FnMut(Place)) {
         if let Some(index) = self.groups.get_mut(&group) {
             index.truncate(before, &mut removed);
             if index.pages.is_empty() {
@@ -163,12 +176,19 @@ mod tests {
         Place { segment, offset: 4096, body_bytes: 10 }
     }
 
+    /// Takes one entry; returns the segment of the one before.
+    fn set(index: &mut EntryIndex, group: u32, instance: u64, place: Place) -> u32 {
+        let mut previous = 0;
+        index.set_all(group, &[(instance, place)], |removed| previous = removed.segment);
+        previous
+    }
+
     #[test]
     fn holes_cost_nothing_and_bounds_hold() {
         let mut index = EntryIndex::default();
-        assert_eq!(index.set(7, 3, place(1)), 0);
-        assert_eq!(index.set(7, 1 << 52, place(2)), 0);
-        assert_eq!(index.set(7, 3, place(4)), 1);
+        assert_eq!(set(&mut index, 7, 3, place(1)), 0);
+        assert_eq!(set(&mut index, 7, 1 << 52, place(2)), 0);
+        assert_eq!(set(&mut index, 7, 3, place(4)), 1);
         assert_eq!(index.bounds(7), Some((3, 1 << 52)));
         assert_eq!(index.bytes(), 2 * size_of::<Page>() as u64);
         assert_eq!(index.get(7, 4), None);
@@ -176,10 +196,21 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_several_pages_are_taken_at_once() {
+        let mut index = EntryIndex::default();
+        let entries: Vec<(u64, Place)> = (200..600).map(|instance| (instance, place(1))).collect();
+        index.set_all(1, &entries, |_| panic!("nothing was there"));
+        let mut removed = 0;
+        index.set_all(1, &entries[100..], |_| removed += 1);
+        assert_eq!((removed, index.bounds(1)), (300, Some((200, 599))));
+        assert!(size_of::<Page>() as u64 <= 16 * PAGE_ENTRIES);
+    }
+
+    #[test]
     fn a_range_ends_at_its_limit_but_has_one_entry() {
         let mut index = EntryIndex::default();
         for instance in [250, 255, 256, 300] {
-            index.set(1, instance, place(1));
+            set(&mut index, 1, instance, place(1));
         }
         let instances = |from, through, bytes_max| -> Vec<u64> {
             index.range(1, from, through, bytes_max).iter().map(|located| located.instance).collect()
@@ -195,10 +226,10 @@ mod tests {
     fn truncation_tells_each_segment_and_forgets_empty_groups() {
         let mut index = EntryIndex::default();
         for instance in 0..600 {
-            index.set(1, instance, place(1 + (instance / 200) as u32));
+            set(&mut index, 1, instance, place(1 + (instance / 200) as u32));
         }
         let mut removed = [0; 4];
-        index.truncate(1, 450, |segment| removed[segment as usize] += 1);
+        index.truncate(1, 450, |place| removed[place.segment as usize] += 1);
         assert_eq!(removed, [0, 200, 200, 50]);
         assert_eq!(index.bounds(1), Some((450, 599)));
         index.truncate(1, 600, |_| {});

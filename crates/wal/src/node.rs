@@ -1,10 +1,11 @@
 //! The addon: the engine as `src/ts/wal/native_binding.ts` declares it, in the same order. Only here does the engine
 //! meet memory of JavaScript. Errors go over as `CODE: message`.
 
-use crate::engine::{Committed, Entries, Log, Options, ReadPlan, Record};
+use crate::engine::{BodyPlace, Committed, Entries, Event, Log, Options, ReadPlan};
 use crate::error::{ErrorCode, LogError};
 use crate::files::RealFiles;
-use crate::format::{Identity, KIND_ENTRY, KIND_STATE};
+use crate::format::Identity;
+use crate::node_append::Gathered;
 use napi::bindgen_prelude::*;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 /// As in `native_binding.ts`.
 #[napi]
-pub const BINDING_VERSION: u32 = 1;
+pub const BINDING_VERSION: u32 = 2;
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -38,6 +39,7 @@ pub struct NativeRecovery {
     pub bytes: i64,
     pub torn_bytes: i64,
     pub corrupt: Vec<NativeCorruptRecord>,
+    pub damaged_marks: u32,
     pub elapsed_ms: f64,
 }
 
@@ -45,8 +47,8 @@ pub struct NativeRecovery {
 pub struct NativeStats {
     pub segments: i64,
     pub disk_bytes: i64,
-    pub appended_records: i64,
-    pub appended_bytes: i64,
+    pub live_bytes: i64,
+    pub rewritten_bytes: i64,
     pub syncs: i64,
     pub index_bytes: i64,
 }
@@ -57,8 +59,8 @@ pub struct NativeEntries {
     pub places: Float64Array,
 }
 
-type CommittedArgs = FnArgs<(u32, Option<String>)>;
-/// Weak: it does not keep the process alive, `flush` does until `rest`.
+type CommittedArgs = FnArgs<(u32, u32, Option<bool>, Option<String>)>;
+/// Weak: it does not keep the process alive, `hold` does until `rest`.
 type CommittedFunction = ThreadsafeFunction<CommittedArgs, (), CommittedArgs, Status, false, true>;
 
 fn js_error(error: LogError) -> Error {
@@ -88,6 +90,7 @@ impl NativeLog {
             bytes: recovery.bytes as i64,
             torn_bytes: recovery.torn_bytes as i64,
             corrupt: corrupt.collect(),
+            damaged_marks: recovery.damaged_marks,
             elapsed_ms: recovery.elapsed_ms,
         }
     }
@@ -113,44 +116,80 @@ impl NativeLog {
         Ok(body.map(Uint8Array::from))
     }
 
-    #[napi(ts_args_type = "keys: Float64Array, records: number, parts: readonly Uint8Array[]")]
-    pub fn append(&self, env: Env, keys: &[f64], records: u32, parts: Array) -> Result<()> {
+    /// Takes one append or refuses it.
+    #[napi(ts_args_type = "keys: Float64Array, records: number, small: Uint8Array, parts: readonly Uint8Array[]")]
+    pub fn append(&self, env: Env, keys: &[f64], records: u32, small: &[u8], parts: Array) -> Result<()> {
         let parts = borrow_parts(&env, &parts)?;
-        let keys = keys.chunks_exact(4).take(records as usize);
-        let mut framed = Vec::with_capacity(records as usize);
-        let mut at = 0;
-        for key in keys {
-            let end = at + key[3] as usize;
-            let body = parts.get(at..end).ok_or_else(|| Error::from_reason("an append has all parts of its bodies"))?;
-            let kind = if key[0] == f64::from(KIND_STATE) { KIND_STATE } else { KIND_ENTRY };
-            framed.push(Record { kind, group: key[1] as u32, instance: key[2] as u64, body });
-            at = end;
-        }
-        match self.log.append(&framed) {
+        let framed = Gathered::read(keys, records, small, &parts)?;
+        match self.log.append(&framed.records()) {
             // The call that is on its way ends this append, too.
             Err(LogError { code: ErrorCode::Poisoned, .. }) => Ok(()),
             result => result.map_err(js_error),
         }
     }
 
+    /// Takes all appends of a turn.
+    #[napi(ts_args_type = "keys: Float64Array, records: number, small: Uint8Array, parts: readonly Uint8Array[]")]
+    pub fn append_accepted(&self, env: Env, keys: &[f64], records: u32, small: &[u8], parts: Array) -> Result<()> {
+        let parts = borrow_parts(&env, &parts)?;
+        let framed = Gathered::read(keys, records, small, &parts)?;
+        let records = framed.records();
+        match self.log.append_accepted(framed.appends(&records)) {
+            Err(LogError { code: ErrorCode::Poisoned, .. }) => Ok(()),
+            result => result.map_err(js_error),
+        }
+    }
+
     #[napi]
-    pub fn flush(&self, env: Env) -> Result<()> {
+    pub fn hold(&self, env: Env) -> Result<()> {
         // SAFETY: the environment is that of this call, and `committed` lives as long as this object.
-        check_status!(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.committed.raw()) })?;
-        self.log.flush();
-        Ok(())
+        check_status!(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.committed.raw()) })
     }
 
     #[napi]
     pub fn rest(&self, env: Env) -> Result<()> {
-        // SAFETY: as in `flush`.
+        // SAFETY: as in `hold`.
         check_status!(unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.committed.raw()) })
+    }
+
+    #[napi]
+    pub fn settle(&self) {
+        self.log.settle();
+    }
+
+    #[napi]
+    pub fn forget_damage(&self) {
+        self.log.forget_damage();
     }
 
     #[napi(ts_return_type = "Promise<NativeEntries>")]
     pub fn read_range(&self, group: u32, from: i64, through: i64, bytes_max: f64) -> Result<AsyncTask<Read>> {
         let plan = self.log.plan_read(group, from as u64, through as u64, bytes_max as u64);
         Ok(AsyncTask::new(Read { plan: plan.map_err(js_error)? }))
+    }
+
+    #[napi(ts_return_type = "Buffer | null")]
+    pub fn read_cached<'env>(
+        &self,
+        env: &'env Env,
+        group: u32,
+        from: i64,
+        through: i64,
+        bytes_max: f64,
+        mut places: Float64ArraySlice,
+    ) -> Result<Option<Unknown<'env>>> {
+        let plan = self.log.plan_read(group, from as u64, through as u64, bytes_max as u64).map_err(js_error)?;
+        // SAFETY: the array is the caller's scratch, and nobody else touches it while this call runs.
+        let places = unsafe { places.as_mut() };
+        if plan.bytes() > CACHED_READ_BYTES_MAX || places.len() < 1 + PLACE_FIELDS * plan.entries() {
+            return Ok(None);
+        }
+        let (bytes, value) = new_buffer(env, plan.bytes())?;
+        let Some(found) = plan.read_cached(bytes) else { return Ok(None) };
+        let found = found.map_err(js_error)?;
+        places[0] = found.len() as f64;
+        places[1..].iter_mut().zip(flatten(&found)).for_each(|(place, value)| *place = value);
+        Ok(Some(value))
     }
 
     #[napi]
@@ -164,8 +203,8 @@ impl NativeLog {
         NativeStats {
             segments: stats.segments as i64,
             disk_bytes: stats.disk_bytes as i64,
-            appended_records: stats.appended_records as i64,
-            appended_bytes: stats.appended_bytes as i64,
+            live_bytes: stats.live_bytes as i64,
+            rewritten_bytes: stats.rewritten_bytes as i64,
             syncs: stats.syncs as i64,
             index_bytes: stats.index_bytes as i64,
         }
@@ -175,6 +214,26 @@ impl NativeLog {
     pub fn close(&self) -> AsyncTask<Close> {
         AsyncTask::new(Close { log: Arc::clone(&self.log) })
     }
+}
+
+/// More is read on another thread, so that checksums and copies do not hold up the event loop.
+const CACHED_READ_BYTES_MAX: usize = 1024 * 1024;
+/// Instance, start and length of a body.
+const PLACE_FIELDS: usize = 3;
+
+/// A Buffer, and its bytes for the length of the call that makes it.
+fn new_buffer(env: &Env, bytes: usize) -> Result<(&mut [u8], Unknown<'_>)> {
+    let (mut data, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the value is of this call; only this call knows its bytes until it returns.
+    unsafe {
+        check_status!(sys::napi_create_buffer(env.raw(), bytes, &mut data, &mut value))?;
+        let bytes = if data.is_null() { &mut [] } else { std::slice::from_raw_parts_mut(data.cast(), bytes) };
+        Ok((bytes, Unknown::from_raw_unchecked(env.raw(), value)))
+    }
+}
+
+fn flatten(places: &[BodyPlace]) -> Vec<f64> {
+    places.iter().flat_map(|(instance, start, length)| [*instance as f64, *start as f64, *length as f64]).collect()
 }
 
 /// Borrows the bytes of an array of Uint8Arrays for the length of the call it was passed to.
@@ -216,11 +275,7 @@ impl Task for Read {
     }
 
     fn resolve(&mut self, _env: Env, entries: Entries) -> Result<NativeEntries> {
-        let places = entries
-            .places
-            .iter()
-            .flat_map(|(instance, start, length)| [*instance as f64, *start as f64, *length as f64]);
-        Ok(NativeEntries { places: places.collect::<Vec<f64>>().into(), bytes: entries.bytes.into() })
+        Ok(NativeEntries { places: flatten(&entries.places).into(), bytes: entries.bytes.into() })
     }
 }
 
@@ -233,8 +288,7 @@ impl Task for Close {
     type JsValue = ();
 
     fn compute(&mut self) -> Result<()> {
-        self.log.close();
-        Ok(())
+        self.log.close().map_err(js_error)
     }
 
     fn resolve(&mut self, _env: Env, (): ()) -> Result<()> {
@@ -253,10 +307,12 @@ impl Task for Open {
 
     fn compute(&mut self) -> Result<Log> {
         let committed = Arc::clone(&self.committed);
-        let call: Committed = Box::new(move |appends, failure| {
-            let message = failure.map(|error| error.message.clone());
+        let call: Committed = Box::new(move |event| {
+            let Event { appends, settled, low_on_space, failure } = event;
+            let failure = failure.as_ref().map(LogError::to_string);
+            let args = (*appends, *settled, *low_on_space, failure);
             // It fails only when the environment is being torn down: then nobody listens.
-            committed.call((appends, message).into(), ThreadsafeFunctionCallMode::NonBlocking);
+            committed.call(args.into(), ThreadsafeFunctionCallMode::NonBlocking);
         });
         Log::open(self.options.clone(), Arc::new(RealFiles), call).map_err(js_error)
     }
@@ -267,7 +323,7 @@ impl Task for Open {
 }
 
 #[napi(
-    ts_args_type = "options: NativeOptions, committed: (appends: number, failure: string | null) => void",
+    ts_args_type = "options: NativeOptions, committed: NativeCommitted",
     ts_return_type = "Promise<NativeLog>"
 )]
 pub fn open_log(options: NativeOptions, committed: Function<CommittedArgs, ()>) -> Result<AsyncTask<Open>> {

@@ -2,14 +2,14 @@
 //! makes up the next one. Positions are settled at once, because batches are written in order and a failed one ends the
 //! log; checksums are the writing thread's work (`Chain`).
 
+use crate::contents::Key;
 use crate::engine::Record;
 use crate::error::{ErrorCode, LogError, Result};
 use crate::format::{
-    FLAG_CONTINUES, Identity, KIND_MARK, KIND_SEAL, KIND_STATE, RECORD_HEADER_BYTES, RecordHeader,
-    SEGMENT_HEADER_BYTES, decode_record_header, push_record_header, record_bytes, seal_record, segment_seed,
+    FLAG_CONTINUES, Identity, KIND_SEAL, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, decode_record_header,
+    push_record_header, record_bytes, seal_record, segment_seed,
 };
-use crate::states::HeldState;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 /// A batch is closed when it holds this much: one write and one sync.
 const BATCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -25,8 +25,6 @@ pub(crate) struct Tail {
     pub segment: u32,
     pub offset: u64,
     pub link: u32,
-    /// Records lie before it, the last of which is no mark.
-    pub unmarked: bool,
 }
 
 /// One write: framed records that follow each other in one segment.
@@ -36,10 +34,30 @@ pub(crate) struct Batch {
     pub bytes: Vec<u8>,
     /// Appends that are durable when this batch is.
     pub appends: u32,
-    /// Ends with the mark of a clean close.
-    pub mark: bool,
-    /// Takes no more records.
-    closed: bool,
+    /// Segment that the records were copied from, 0 for records that are new.
+    pub copied_from: u32,
+    /// When it is durable, all copies of one call of `append_copies` are.
+    pub ends_copies: bool,
+}
+
+impl Batch {
+    /// Headers of its records, and where they start.
+    pub fn records(&self) -> impl Iterator<Item = (usize, RecordHeader)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let header = decode_record_header(self.bytes.get(at..).filter(|rest| !rest.is_empty())?);
+            let start = at;
+            at += record_bytes(header.body_bytes) as usize;
+            Some((start, header))
+        })
+    }
+
+    /// Moves those of the keys that one of its records has from `keys` to `found`.
+    pub fn move_keys(&self, keys: &mut HashSet<Key>, found: &mut HashSet<Key>) {
+        for (_, RecordHeader { kind, group, instance, .. }) in self.records() {
+            found.extend(keys.take(&Key { kind, group, instance }));
+        }
+    }
 }
 
 pub(crate) struct AppendQueue {
@@ -63,17 +81,30 @@ impl AppendQueue {
         }
     }
 
-    /// How many batches wait.
-    pub fn batches(&self) -> usize {
-        self.batches.len()
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
     }
 
-    /// Frames the records behind all others. Returns the framed bytes; an error (SizeTooLarge, FastReject) changes
-    /// nothing.
-    pub fn append(&mut self, records: &[Record]) -> Result<u64> {
+    /// Frames the records behind all others if they may be taken. Returns the framed bytes; an error (SizeTooLarge,
+    /// FastReject, Full if they need another segment and may not `rotate`) changes nothing.
+    pub fn append(&mut self, records: &[Record], rotate: bool) -> Result<u64> {
         let bytes = self.measure(records)?;
-        self.make_room(bytes);
-        let index = self.open_batch(bytes);
+        if self.pending_bytes + bytes > PENDING_BYTES_MAX {
+            let message = format!("{} bytes wait for the disk (limit {PENDING_BYTES_MAX})", self.pending_bytes);
+            return Err(LogError::new(ErrorCode::FastReject, message));
+        }
+        if !rotate && bytes > 0 && !self.fits(bytes) {
+            let message = "the newest segment of the log is full, and the disk has no space for another";
+            return Err(LogError::new(ErrorCode::Full, message));
+        }
+        self.append_accepted(records)
+    }
+
+    /// The same of records that were promised to be taken: only SizeTooLarge refuses them.
+    pub fn append_accepted(&mut self, records: &[Record]) -> Result<u64> {
+        let bytes = self.measure(records)?;
+        self.make_room(bytes, 0);
+        let index = self.open_batch(bytes, 0);
         for (number, record) in records.iter().enumerate() {
             let flags = if number + 1 < records.len() { FLAG_CONTINUES } else { 0 };
             self.frame(index, flags, record);
@@ -82,29 +113,33 @@ impl AppendQueue {
         Ok(bytes)
     }
 
-    /// Appends records that were in the log before, each for itself, in a batch of their own. No limit: the log shrinks.
-    pub fn append_rewritten(&mut self, states: &[HeldState]) {
-        self.close_batch();
-        for state in states {
-            let body: &[&[u8]] = &[&state.body];
-            let record = Record { kind: KIND_STATE, group: state.group, instance: state.slot, body };
-            let bytes = record_bytes(state.body.len() as u32);
-            self.make_room(bytes);
-            let index = self.open_batch(bytes);
+    /// Appends copies of records that lie in the segment `copied_from`, each for itself, in batches of their own. There
+    /// must be one at least, and it must be known that there is room.
+    pub fn append_copies(&mut self, copies: &[(Key, &[u8])], copied_from: u32) {
+        assert!(!copies.is_empty(), "there is something to copy");
+        for (Key { kind, group, instance }, body) in copies {
+            let body: &[&[u8]] = &[body];
+            let record = Record { kind: *kind, group: *group, instance: *instance, body };
+            let bytes = framed_bytes(&record);
+            self.make_room(bytes, copied_from);
+            let index = self.open_batch(bytes, copied_from);
             self.frame(index, 0, &record);
         }
-        self.close_batch();
+        if let Some(last) = self.batches.back_mut() {
+            last.ends_copies = true;
+        }
     }
 
-    /// Appends the mark of a clean close, unless the segment has no room for it.
-    pub fn append_mark(&mut self) {
-        assert!(self.batches.is_empty(), "all before the mark is durable");
-        if self.offset + 2 * u64::from(RECORD_HEADER_BYTES) > self.segment_bytes {
-            return;
+    /// Whether records of `bytes` in all fit into the present segment.
+    pub fn fits(&self, bytes: u64) -> bool {
+        self.offset + bytes + u64::from(RECORD_HEADER_BYTES) <= self.segment_bytes
+    }
+
+    /// Moves those of the keys that a record has which waits here from `keys` to `found`.
+    pub fn move_keys(&self, keys: &mut HashSet<Key>, found: &mut HashSet<Key>) {
+        for batch in &self.batches {
+            batch.move_keys(keys, found);
         }
-        let index = self.open_batch(u64::from(RECORD_HEADER_BYTES));
-        self.frame(index, 0, &keyless(KIND_MARK));
-        self.batches[index].mark = true;
     }
 
     /// The oldest batch, no longer open to appends; the caller gives its buffer back with `recycle`.
@@ -128,43 +163,32 @@ impl AppendQueue {
             let message = format!("an append of {bytes} bytes does not fit into a segment ({room_bytes})");
             return Err(LogError::new(ErrorCode::SizeTooLarge, message));
         }
-        if self.pending_bytes + bytes > PENDING_BYTES_MAX {
-            let message = format!("{} bytes wait for the disk (limit {PENDING_BYTES_MAX})", self.pending_bytes);
-            return Err(LogError::new(ErrorCode::FastReject, message));
-        }
         Ok(bytes)
     }
 
     /// Seals the segment and goes on to the next one if `bytes` and a seal do not fit.
-    fn make_room(&mut self, bytes: u64) {
-        let seal_bytes = u64::from(RECORD_HEADER_BYTES);
-        if bytes == 0 || self.offset + bytes + seal_bytes <= self.segment_bytes {
+    fn make_room(&mut self, bytes: u64, copied_from: u32) {
+        if bytes == 0 || self.fits(bytes) {
             return;
         }
-        let index = self.open_batch(seal_bytes);
-        self.frame(index, 0, &keyless(KIND_SEAL));
+        let index = self.open_batch(u64::from(RECORD_HEADER_BYTES), copied_from);
+        self.frame(index, 0, &Record { kind: KIND_SEAL, group: 0, instance: 0, body: &[] });
         self.segment += 1;
         self.offset = u64::from(SEGMENT_HEADER_BYTES);
     }
 
     /// Index of the batch that takes the next `bytes`.
-    fn open_batch(&mut self, bytes: u64) -> usize {
-        if let Some(last) = self.batches.back_mut() {
+    fn open_batch(&mut self, bytes: u64, copied_from: u32) -> usize {
+        if let Some(last) = self.batches.back() {
             let fits = last.bytes.len() as u64 + bytes <= BATCH_BYTES_MAX;
-            if !last.closed && last.segment == self.segment && fits {
+            if last.segment == self.segment && last.copied_from == copied_from && fits {
                 return self.batches.len() - 1;
             }
         }
         let bytes = std::mem::take(&mut self.spare);
         let Self { segment, offset: start, .. } = *self;
-        self.batches.push_back(Batch { segment, start, bytes, appends: 0, mark: false, closed: false });
+        self.batches.push_back(Batch { segment, start, bytes, appends: 0, copied_from, ends_copies: false });
         self.batches.len() - 1
-    }
-
-    fn close_batch(&mut self) {
-        if let Some(last) = self.batches.back_mut() {
-            last.closed = true;
-        }
     }
 
     fn frame(&mut self, index: usize, flags: u8, record: &Record) {
@@ -183,10 +207,6 @@ impl AppendQueue {
         self.offset += bytes;
         self.pending_bytes += bytes;
     }
-}
-
-fn keyless(kind: u8) -> Record<'static> {
-    Record { kind, group: 0, instance: 0, body: &[] }
 }
 
 fn body_bytes(record: &Record) -> u64 {
@@ -237,7 +257,7 @@ mod tests {
     const SEGMENT_BYTES: u32 = 64 * 1024 * 1024;
 
     fn queue() -> AppendQueue {
-        let tail = Tail { segment: 1, offset: u64::from(SEGMENT_HEADER_BYTES), link: 0, unmarked: false };
+        let tail = Tail { segment: 1, offset: u64::from(SEGMENT_HEADER_BYTES), link: 0 };
         AppendQueue::new(SEGMENT_BYTES, &tail)
     }
 
@@ -253,13 +273,13 @@ mod tests {
         let record = [entry(&body)];
         for _ in 0..PENDING_BYTES_MAX / (4 * 1024 * 1024) {
             // The seal of a full segment counts, too.
-            let _ = queue.append(&record);
+            let _ = queue.append(&record, true);
         }
-        let batches = queue.batches();
-        assert_eq!(queue.append(&record).unwrap_err().code, ErrorCode::FastReject);
-        assert_eq!(queue.batches(), batches);
+        let batches = queue.batches.len();
+        assert_eq!(queue.append(&record, true).unwrap_err().code, ErrorCode::FastReject);
+        assert_eq!(queue.batches.len(), batches);
         assert!(queue.take().is_some_and(|batch| batch.start == u64::from(SEGMENT_HEADER_BYTES)));
-        queue.append(&record).unwrap();
+        queue.append(&record, true).unwrap();
     }
 
     #[test]
@@ -267,7 +287,7 @@ mod tests {
         let mut queue = queue();
         let large = vec![1; 3 * 1024 * 1024];
         for _ in 0..25 {
-            queue.append(&[entry(&[&large])]).unwrap();
+            queue.append(&[entry(&[&large])], true).unwrap();
         }
         let (mut segment, mut offset, mut appends) = (1, u64::from(SEGMENT_HEADER_BYTES), 0);
         while let Some(batch) = queue.take() {
@@ -281,5 +301,34 @@ mod tests {
             appends += batch.appends;
         }
         assert_eq!((segment, appends), (2, 25));
+    }
+
+    #[test]
+    fn what_needs_another_segment_is_refused_where_there_is_none() {
+        let mut queue = queue();
+        let large = vec![1; 3 * 1024 * 1024];
+        while queue.append(&[entry(&[&large])], false).is_ok() {}
+        let pending_bytes = queue.pending_bytes;
+        assert_eq!(queue.append(&[entry(&[&large])], false).unwrap_err().code, ErrorCode::Full);
+        assert_eq!(queue.pending_bytes, pending_bytes);
+        queue.append(&[entry(&[b"small"])], false).unwrap();
+        queue.append(&[], false).unwrap();
+    }
+
+    #[test]
+    fn copies_have_batches_of_their_own() {
+        let mut queue = queue();
+        let key = |instance| Key { kind: KIND_ENTRY, group: 1, instance };
+        queue.append(&[entry(&[b"new"])], true).unwrap();
+        queue.append_copies(&[(key(2), b"two"), (key(3), b"three")], 7);
+        queue.append(&[entry(&[b"newer"])], true).unwrap();
+        let (mut keys, mut found) = (HashSet::from([key(1), key(3), key(9)]), HashSet::new());
+        queue.move_keys(&mut keys, &mut found);
+        assert_eq!((keys, found), (HashSet::from([key(9)]), HashSet::from([key(1), key(3)])));
+        let batches: Vec<Batch> = std::iter::from_fn(|| queue.take()).collect();
+        let seen: Vec<_> = batches.iter().map(|batch| (batch.copied_from, batch.appends, batch.ends_copies)).collect();
+        assert_eq!(seen, [(0, 1, false), (7, 0, true), (0, 1, false)]);
+        let instances: Vec<u64> = batches[1].records().map(|(_, header)| header.instance).collect();
+        assert_eq!(instances, [2, 3]);
     }
 }

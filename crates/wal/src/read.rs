@@ -5,60 +5,115 @@ use crate::files::LogFile;
 use crate::format::{Identity, KIND_ENTRY, RECORD_HEADER_BYTES, read_record_header, record_bytes, segment_seed};
 use crate::index::Located;
 use crc32c::crc32c;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Entries that lie within this distance are fetched by one read, of at most the second size unless one is larger.
 const READ_GAP_BYTES_MAX: u64 = 16 * 1024;
 const READ_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Instance, start and length of the body of an entry in the bytes that were read.
+pub type BodyPlace = (u64, usize, usize);
+
 /// Bodies within one buffer.
 pub struct Entries {
     /// Holds the bodies, and what lay between them.
     pub bytes: Vec<u8>,
-    /// Instance, start and length of each body.
-    pub places: Vec<(u64, usize, usize)>,
+    /// Where each body is.
+    pub places: Vec<BodyPlace>,
 }
 
 /// What a read needs; it holds its files, so that a truncation meanwhile does not take them away.
 pub struct ReadPlan {
-    pub(crate) identity: Identity,
-    pub(crate) group: u32,
-    pub(crate) located: Vec<(Located, Arc<dyn LogFile>)>,
+    identity: Identity,
+    group: u32,
+    located: Vec<Located>,
+    runs: Vec<Run>,
+    bytes: usize,
+}
+
+/// Entries that are fetched by one read.
+struct Run {
+    file: Arc<dyn LogFile>,
+    /// Of them, in `located`.
+    entries: Range<usize>,
+    /// Offset in the segment.
+    start: u64,
+    bytes: usize,
 }
 
 impl ReadPlan {
-    /// Reads and verifies the entries; an error (Corrupt) at the first damaged one.
-    pub fn read(&self) -> Result<Entries> {
-        let mut entries = Entries { bytes: Vec::new(), places: Vec::with_capacity(self.located.len()) };
+    pub(crate) fn new(
+        identity: Identity,
+        group: u32,
+        located: Vec<Located>,
+        file_of: impl Fn(u32) -> Arc<dyn LogFile>,
+    ) -> Self {
+        let mut plan = ReadPlan { identity, group, located, runs: Vec::new(), bytes: 0 };
         let mut at = 0;
-        while at < self.located.len() {
-            let count = run_length(&self.located[at..]);
-            self.read_run(&self.located[at..at + count], &mut entries)?;
+        while let Some(first) = plan.located.get(at) {
+            let count = run_length(&plan.located[at..]);
+            let start = u64::from(first.place.offset);
+            let bytes = (end_of(&plan.located[at + count - 1]) - start) as usize;
+            plan.runs.push(Run { file: file_of(first.place.segment), entries: at..at + count, start, bytes });
+            plan.bytes += bytes;
             at += count;
         }
-        Ok(entries)
+        plan
     }
 
-    fn read_run(&self, run: &[(Located, Arc<dyn LogFile>)], entries: &mut Entries) -> Result<()> {
-        let [(first, file), ..] = run else { return Ok(()) };
-        let (last, _) = &run[run.len() - 1];
-        let start = u64::from(first.place.offset);
-        let base = entries.bytes.len();
-        entries.bytes.resize(base + (end_of(last) - start) as usize, 0);
-        // What lies behind the end of the file stays zero and fails the check.
-        file.read(&mut entries.bytes[base..], start).map_err(|error| {
-            let Located { place, .. } = first;
-            let what = format!("cannot read segment {} of the log (group {})", place.segment, self.group);
-            LogError::new(ErrorCode::Corrupt, format!("{what}: {error}"))
-        })?;
-        let seed = segment_seed(&self.identity, first.place.segment);
-        for (located, _) in run {
-            let record_start = base + (u64::from(located.place.offset) - start) as usize;
-            let body_start = record_start + RECORD_HEADER_BYTES as usize;
-            self.check(&entries.bytes[record_start..], seed, located)?;
-            entries.places.push((located.instance, body_start, located.place.body_bytes as usize));
+    /// How many bytes it reads.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many entries it reads.
+    pub fn entries(&self) -> usize {
+        self.located.len()
+    }
+
+    /// Reads and verifies the entries; an error (Corrupt) at the first damaged one.
+    pub fn read(&self) -> Result<Entries> {
+        let mut bytes = vec![0; self.bytes];
+        let mut at = 0;
+        for run in &self.runs {
+            let target = &mut bytes[at..at + run.bytes];
+            // What lies behind the end of the file stays zero and fails the check.
+            run.file.read(target, run.start).map_err(|error| {
+                let segment = self.located[run.entries.start].place.segment;
+                let what = format!("cannot read segment {segment} of the log (group {})", self.group);
+                LogError::new(ErrorCode::Corrupt, format!("{what}: {error}"))
+            })?;
+            at += run.bytes;
         }
-        Ok(())
+        let places = self.check_all(&bytes)?;
+        Ok(Entries { bytes, places })
+    }
+
+    /// The same into `target`, which has `bytes()` bytes, without waiting for the disk: None where not all is in memory.
+    pub fn read_cached(&self, target: &mut [u8]) -> Option<Result<Vec<BodyPlace>>> {
+        let mut at = 0;
+        for run in &self.runs {
+            run.file.read_cached(target.get_mut(at..at + run.bytes)?, run.start)?;
+            at += run.bytes;
+        }
+        Some(self.check_all(target))
+    }
+
+    fn check_all(&self, bytes: &[u8]) -> Result<Vec<BodyPlace>> {
+        let mut places = Vec::with_capacity(self.located.len());
+        let mut base = 0;
+        for run in &self.runs {
+            let seed = segment_seed(&self.identity, self.located[run.entries.start].place.segment);
+            for located in &self.located[run.entries.clone()] {
+                let record_start = base + (u64::from(located.place.offset) - run.start) as usize;
+                self.check(&bytes[record_start..], seed, located)?;
+                let body_start = record_start + RECORD_HEADER_BYTES as usize;
+                places.push((located.instance, body_start, located.place.body_bytes as usize));
+            }
+            base += run.bytes;
+        }
+        Ok(places)
     }
 
     fn check(&self, record: &[u8], seed: u32, located: &Located) -> Result<()> {
@@ -83,10 +138,10 @@ fn end_of(located: &Located) -> u64 {
 }
 
 /// How many of the entries one read fetches.
-fn run_length(located: &[(Located, Arc<dyn LogFile>)]) -> usize {
+fn run_length(located: &[Located]) -> usize {
     let mut count = 1;
-    while let Some((next, _)) = located.get(count) {
-        let ((first, _), (last, _)) = (&located[0], &located[count - 1]);
+    while let Some(next) = located.get(count) {
+        let (first, last) = (&located[0], &located[count - 1]);
         let (start, end) = (u64::from(first.place.offset), end_of(last));
         let offset = u64::from(next.place.offset);
         let near = next.place.segment == first.place.segment

@@ -1,107 +1,302 @@
-//! How opening finds out from the segment files what the log holds.
+//! How opening finds out from the files of the folder what the log holds.
 
-use crate::contents::Contents;
+use crate::contents::{Contents, Key};
 use crate::engine::{CorruptRecord, Options, Recovery};
-use crate::error::{LogError, Result};
-use crate::files::LogFiles;
+use crate::error::{ErrorCode, LogError, Result};
+use crate::files::{LogFile, LogFiles};
 use crate::format::{
-    Identity, KIND_ENTRY, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, check_segment_header, is_unfinished_segment_name,
-    record_bytes, segment_name, segment_of_name, segment_seed,
+    FORMAT_VERSION, Identity, KIND_ENTRY, KIND_SEAL, KIND_STATE, RECORD_HEADER_BYTES, RecordHeader,
+    SEGMENT_HEADER_BYTES, SegmentHeader, check_segment_header, push_record_header, record_bytes, seal_record,
+    segment_name, segment_of_name, segment_seed,
 };
 use crate::index::Place;
+use crate::marks::{FoundMarks, LogPosition, MARKS_NAME, Marks, MarksRecord, UNFINISHED_MARKS_NAME};
 use crate::queue::Tail;
-use crate::scan::{ScannedRecord, scan_segment};
+use crate::read_ahead::{ReadSegment, SegmentsAhead};
+use crate::scan::{ScannedRecord, SegmentScan, scan_segment};
+use crate::spare_segments::{SpareSegments, SpareWork};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-/// Reads all segments of the folder, oldest first, and cuts a torn tail. All that it returns is durable. Errors:
-/// Identity if a segment belongs to another identity, Corrupt if its format is unknown, Io.
-pub(crate) fn recover(files: &dyn LogFiles, options: &Options) -> Result<(Contents, Recovery, Tail)> {
-    let Options { folder, identity, sync, .. } = options;
-    let failed = |error: io::Error| LogError::io(&format!("cannot open the log in {}", folder.display()), &error);
-    let ids = segments_of(files, folder).map_err(failed)?;
-    let mut contents = Contents::default();
-    let mut report = Recovery { segments: ids.len() as u64, ..Default::default() };
-    let mut tail = first_of(identity, 1);
-    for id in &ids {
-        let id = *id;
-        let newest = Some(&id) == ids.last();
-        let file = files.open(&folder.join(segment_name(id))).map_err(failed)?;
-        let mut bytes = vec![0; file.size().map_err(failed)? as usize];
-        let filled = file.read(&mut bytes, 0).map_err(failed)?;
-        assert_eq!(filled, bytes.len(), "a file is read to its end");
-        contents.add_segment(id, file.clone(), bytes.len() as u64);
-        let header_is_sound = check_segment_header(&bytes, identity, id)?;
-        if !header_is_sound {
-            report.corrupt.push(CorruptRecord { segment: id, offset: 0, group: None, instance: None });
+/// Torn bytes are wiped in writes of this size.
+const WIPE_BYTES: u64 = 1024 * 1024;
+
+/// What opening found. All of it is durable; the log goes on at `tail`, whose segment is there.
+pub(crate) struct Recovered {
+    pub contents: Contents,
+    pub spares: SpareSegments,
+    pub marks: Marks,
+    pub report: Recovery,
+    pub tail: Tail,
+    /// Segments that the marks list and that are gone.
+    pub missing: Vec<u32>,
+    /// The marks themselves were lost, now or at an earlier opening.
+    pub marks_lost: bool,
+}
+
+/// Reads all segments of the folder, oldest first, and wipes a torn tail. Errors: Identity if a file belongs to another
+/// identity, Corrupt if its format is unknown, Io.
+pub(crate) fn recover(files: &Arc<dyn LogFiles>, options: &Options) -> Result<Recovered> {
+    let Options { folder, identity, segment_bytes, .. } = options;
+    let failed = |error: io::Error| io_error(folder, &error);
+    let names = files.list(folder).map_err(failed)?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    if has(UNFINISHED_MARKS_NAME) {
+        files.unlink(&folder.join(UNFINISHED_MARKS_NAME)).map_err(failed)?;
+    }
+    let opened = if has(MARKS_NAME) { Some(Marks::open(files.as_ref(), folder, *identity)?) } else { None };
+    let (marks, found) = opened.unzip();
+    let found: FoundMarks = found.unwrap_or_default();
+    let ids = segments_of(files.as_ref(), folder, &names, found.record.as_ref()).map_err(failed)?;
+    let mut recovering = Recovering::new(options, &found, ids)?;
+    recovering.read_segments(files)?;
+
+    let Recovering { contents, mut report, tail, missing, marks_lost, .. } = recovering;
+    report.corrupt.retain(|record| !is_superseded(&contents, record));
+    let record = marks_record(&contents, &missing, marks_lost, LogPosition::default());
+    let mut marks = match marks {
+        Some(marks) => marks,
+        None => Marks::create(files.as_ref(), folder, *identity, &record).map_err(failed)?,
+    };
+    let work = SpareWork { files: files.as_ref(), folder, identity, segment_bytes: *segment_bytes };
+    let mut contents = contents;
+    let spares = start_tail(&work, &names, &mut contents, &tail)?;
+    let durable = LogPosition { segment: tail.segment, offset: tail.offset as u32 };
+    marks.write(&marks_record(&contents, &missing, marks_lost, durable)).map_err(failed)?;
+    Ok(Recovered { contents, spares, marks, report, tail, missing, marks_lost })
+}
+
+/// What the marks should say.
+pub(crate) fn marks_record(contents: &Contents, missing: &[u32], lost: bool, durable: LogPosition) -> MarksRecord {
+    let mut segments: Vec<u32> = contents.segments.ids().chain(missing.iter().copied()).collect();
+    segments.sort_unstable();
+    MarksRecord { durable, segments, clean: false, lost }
+}
+
+struct Recovering<'a> {
+    options: &'a Options,
+    found: &'a FoundMarks,
+    /// Segments whose files are there, ascending.
+    ids: Vec<u32>,
+    /// Where the log goes on if not in the newest of them. Ids are never used twice, not even that of a missing segment.
+    next: u32,
+    missing: Vec<u32>,
+    marks_lost: bool,
+    contents: Contents,
+    report: Recovery,
+    tail: Tail,
+    entries: EntryRun,
+}
+
+impl<'a> Recovering<'a> {
+    fn new(options: &'a Options, found: &'a FoundMarks, ids: Vec<u32>) -> Result<Self> {
+        let listed = found.record.as_ref().map_or(&[][..], |record| &record.segments);
+        let missing: Vec<u32> = listed.iter().copied().filter(|id| ids.binary_search(id).is_err()).collect();
+        let newest = ids.last().copied().max(listed.last().copied()).unwrap_or(0);
+        let Some(next) = newest.checked_add(1) else {
+            return Err(LogError::new(ErrorCode::Io, "the ids of the log's segments are used up"));
+        };
+        let mut report =
+            Recovery { segments: ids.len() as u64, damaged_marks: found.damaged, ..Recovery::default() };
+        report.corrupt.extend(missing.iter().map(|segment| keyless(*segment)));
+        let tail = first_of(&options.identity, next);
+        let marks_lost = found.record.as_ref().is_some_and(|record| record.lost);
+        let (contents, entries) = Default::default();
+        Ok(Recovering { options, found, ids, next, missing, marks_lost, contents, report, tail, entries })
+    }
+
+    fn read_segments(&mut self, files: &Arc<dyn LogFiles>) -> Result<()> {
+        let failed = |error: io::Error| io_error(&self.options.folder, &error);
+        let mut ahead = SegmentsAhead::start(files, &self.options.folder, &self.ids).map_err(failed)?;
+        let mut newest_version = 0;
+        while let Some(read) = ahead.next() {
+            let ReadSegment { id, file, bytes } = read.map_err(failed)?;
+            let version = self.take_segment(files.as_ref(), id, file, &bytes)?;
+            newest_version = newest_version.max(version);
+            ahead.give_back(bytes);
         }
-        let scan = scan_segment(&bytes, id, segment_seed(identity, id), newest, |record| {
-            report.records += 1;
-            report.bytes += record_bytes(record.header.body_bytes);
-            put(&mut contents, id, &bytes, &record);
-        })?;
-        let segment = contents.segment(id);
-        segment.unreadable = scan.corrupt.iter().filter(|record| record.group.is_none()).count() as u64;
-        report.corrupt.extend(scan.corrupt);
-        if !newest {
-            continue;
+        self.marks_lost |= self.found.record.is_none() && newest_version >= FORMAT_VERSION;
+        if self.marks_lost {
+            self.report.corrupt.push(keyless(0));
         }
-        report.torn_bytes = scan.torn_bytes;
-        if scan.torn_bytes > 0 {
-            // Cut, not overwritten: what is left of it could otherwise pass as records behind the next ones.
-            file.resize(scan.end).map_err(failed)?;
-            segment.size_bytes = scan.end;
+        Ok(())
+    }
+
+    /// Takes what the bytes of a segment file say; returns the version of its format.
+    fn take_segment(&mut self, files: &dyn LogFiles, id: u32, file: Arc<dyn LogFile>, bytes: &[u8]) -> Result<u32> {
+        let Options { folder, identity, .. } = self.options;
+        let failed = |error: io::Error| io_error(folder, &error);
+        self.contents.segments.add(id, Arc::clone(&file), bytes.len() as u64);
+        let header = check_segment_header(bytes, identity, id)?;
+        if header.is_none() {
+            self.note_corrupt(id, vec![keyless(id)]);
         }
-        // The records may have been read from memory that never reached the disk; the caller will build on them.
-        if *sync {
+        let seed = segment_seed(identity, id);
+        let mut scan = scan_segment(bytes, id, seed, self.durable_end(id), |record| self.put(id, bytes, &record))?;
+        self.entries.flush(&mut self.contents);
+        self.note_corrupt(id, std::mem::take(&mut scan.corrupt));
+        if Some(&id) == self.ids.last() {
+            self.report.torn_bytes = scan.torn_bytes;
+            wipe(file.as_ref(), scan.end, scan.torn_bytes).map_err(failed)?;
+            if !scan.ended {
+                self.go_on(file.as_ref(), id, &scan, header, bytes.len() as u64).map_err(failed)?;
+            }
+            // The records may have been read from memory that never reached the disk; the caller will build on them.
             file.sync().map_err(failed)?;
             files.sync_folder(folder).map_err(failed)?;
         }
-        tail = if header_is_sound && !scan.sealed {
-            Tail { segment: id, offset: scan.end, link: scan.link, unmarked: scan.unmarked }
-        } else {
-            first_of(identity, id + 1)
-        };
+        Ok(header.map_or(FORMAT_VERSION, |header| header.version))
     }
-    report.corrupt.retain(|record| !is_superseded(&contents, record));
-    Ok((contents, report, tail))
+
+    /// Up to where the segment was durable, as far as is known.
+    fn durable_end(&self, id: u32) -> u64 {
+        let durable = self.found.record.as_ref().map_or(LogPosition::default(), |record| record.durable);
+        if Some(&id) != self.ids.last() || durable.segment > id {
+            return u64::MAX;
+        }
+        if durable.segment == id { u64::from(durable.offset) } else { 0 }
+    }
+
+    fn put(&mut self, segment: u32, bytes: &[u8], record: &ScannedRecord) {
+        let ScannedRecord { header, offset, damaged } = *record;
+        let RecordHeader { kind, group, instance, body_bytes, .. } = header;
+        self.report.records += 1;
+        self.report.bytes += record_bytes(body_bytes);
+        let place = Place { segment, offset, body_bytes };
+        if kind == KIND_ENTRY {
+            self.entries.push(&mut self.contents, group, instance, place);
+        } else {
+            let start = offset as usize + RECORD_HEADER_BYTES as usize;
+            let body = (!damaged).then(|| bytes[start..start + body_bytes as usize].to_vec());
+            self.contents.put_state(group, instance, place, body);
+        }
+        if damaged {
+            self.entries.flush(&mut self.contents);
+            self.contents.segments.update(segment, |segment| segment.damaged.insert(offset));
+        }
+    }
+
+    fn note_corrupt(&mut self, id: u32, corrupt: Vec<CorruptRecord>) {
+        let unreadable = corrupt.iter().filter(|record| record.group.is_none()).count() as u64;
+        self.contents.segments.update(id, |segment| segment.unreadable += unreadable);
+        self.report.corrupt.extend(corrupt);
+    }
+
+    /// The newest segment goes on where it ended if it is as one that is made now; another one is sealed, also one that
+    /// holds damage without a key, so that it can be rewritten.
+    fn go_on(
+        &mut self,
+        file: &dyn LogFile,
+        id: u32,
+        scan: &SegmentScan,
+        header: Option<SegmentHeader>,
+        size_bytes: u64,
+    ) -> io::Result<()> {
+        let segment_bytes = self.options.segment_bytes;
+        let alike = |header: SegmentHeader| (header.version, header.segment_bytes) == (FORMAT_VERSION, segment_bytes);
+        let readable = self.contents.segments.get(id).unreadable == 0;
+        let full_size = size_bytes == u64::from(segment_bytes);
+        if header.is_some_and(alike) && readable && full_size && self.next == id + 1 {
+            self.tail = Tail { segment: id, offset: scan.end, link: scan.link };
+            return Ok(());
+        }
+        let mut seal = Vec::new();
+        let batch = scan.end as u32;
+        push_record_header(&mut seal, &RecordHeader { kind: KIND_SEAL, batch, ..Default::default() });
+        seal_record(&mut seal, batch, segment_seed(&self.options.identity, id), scan.link);
+        file.write(&seal, scan.end)
+    }
+}
+
+const RUN_ENTRIES_MAX: usize = 1024;
+
+/// Entries of one group and segment that follow each other, for the index to take at once.
+#[derive(Default)]
+struct EntryRun {
+    group: u32,
+    entries: Vec<(u64, Place)>,
+}
+
+impl EntryRun {
+    fn push(&mut self, contents: &mut Contents, group: u32, instance: u64, place: Place) {
+        if group != self.group || self.entries.len() == RUN_ENTRIES_MAX {
+            self.flush(contents);
+            self.group = group;
+        }
+        self.entries.push((instance, place));
+    }
+
+    fn flush(&mut self, contents: &mut Contents) {
+        contents.put_entries(self.group, &self.entries);
+        self.entries.clear();
+    }
+}
+
+fn io_error(folder: &Path, error: &io::Error) -> LogError {
+    LogError::io(&format!("cannot open the log in {}", folder.display()), error)
+}
+
+fn keyless(segment: u32) -> CorruptRecord {
+    CorruptRecord { segment, offset: 0, group: None, instance: None }
 }
 
 fn first_of(identity: &Identity, segment: u32) -> Tail {
-    let link = segment_seed(identity, segment);
-    Tail { segment, offset: u64::from(SEGMENT_HEADER_BYTES), link, unmarked: false }
+    Tail { segment, offset: u64::from(SEGMENT_HEADER_BYTES), link: segment_seed(identity, segment) }
 }
 
-/// Ids of the segment files, ascending. Files of segments that were never used are removed.
-fn segments_of(files: &dyn LogFiles, folder: &Path) -> io::Result<Vec<u32>> {
+/// Ids of the segment files, ascending. Those that the marks say are removed go for good.
+fn segments_of(
+    files: &dyn LogFiles,
+    folder: &Path,
+    names: &[String],
+    record: Option<&MarksRecord>,
+) -> io::Result<Vec<u32>> {
+    let listed = record.map_or(&[][..], |record| &record.segments);
+    let highest = listed.last().copied().unwrap_or(0);
     let mut ids = Vec::new();
-    for name in files.list(folder)? {
-        if let Some(id) = segment_of_name(&name) {
+    for id in names.iter().filter_map(|name| segment_of_name(name)) {
+        if id >= highest || listed.binary_search(&id).is_ok() {
             ids.push(id);
-        } else if is_unfinished_segment_name(&name) {
-            files.unlink(&folder.join(name))?;
+        } else {
+            files.unlink(&folder.join(segment_name(id)))?;
         }
     }
     ids.sort_unstable();
     Ok(ids)
 }
 
-fn put(contents: &mut Contents, segment: u32, bytes: &[u8], record: &ScannedRecord) {
-    let ScannedRecord { header, offset, damaged } = record;
-    if header.kind == KIND_ENTRY {
-        let place = Place { segment, offset: *offset, body_bytes: header.body_bytes };
-        contents.put_entry(header.group, header.instance, place);
-        return;
+/// Takes over the files beside the log, and makes the segment that the log goes on in if it is a new one.
+fn start_tail(work: &SpareWork, names: &[String], contents: &mut Contents, tail: &Tail) -> Result<SpareSegments> {
+    let failed = |error: io::Error| io_error(work.folder, &error);
+    let is_new = !contents.segments.contains(tail.segment);
+    let next = if is_new { tail.segment } else { tail.segment + 1 };
+    let mut spares = work.adopt(names, next)?;
+    if !is_new {
+        return Ok(spares);
     }
-    let start = *offset as usize + RECORD_HEADER_BYTES as usize;
-    let body = (!damaged).then(|| bytes[start..start + header.body_bytes as usize].to_vec());
-    contents.put_state(header.group, header.instance, segment, *offset, body);
+    let spare = match spares.spare.take() {
+        Some(spare) => spare,
+        None => work.prepare(tail.segment, spares.retired.pop_front()).map_err(failed)?,
+    };
+    work.take(tail.segment).map_err(failed)?;
+    contents.segments.add(tail.segment, spare.file, u64::from(work.segment_bytes));
+    Ok(spares)
+}
+
+fn wipe(file: &dyn LogFile, start: u64, bytes: u64) -> io::Result<()> {
+    let mut at = start;
+    while at < start + bytes {
+        let length = WIPE_BYTES.min(start + bytes - at);
+        file.write(&vec![0; length as usize], at)?;
+        at += length;
+    }
+    Ok(())
 }
 
 /// Whether a later record of the same key has taken the damaged one's place: then it is repaired.
 fn is_superseded(contents: &Contents, record: &CorruptRecord) -> bool {
     let (Some(group), Some(instance)) = (record.group, record.instance) else { return false };
-    let damaged = Some((record.segment, record.offset));
-    let entry = contents.entries.get(group, instance).map(|place| (place.segment, place.offset));
-    entry != damaged && contents.states.place(group, instance) != damaged
+    let is_current = |kind| contents.is_live(Key { kind, group, instance }, record.segment, record.offset);
+    !is_current(KIND_ENTRY) && !is_current(KIND_STATE)
 }

@@ -1,13 +1,14 @@
 //! Reads one segment file: which records are in it, where it ends, and whether what is bad is a torn tail or corruption.
 //!
 //! A batch is written only after the batch before it is durable. So a bad place is corruption, never a torn tail, if any
-//! record behind it belongs to a batch that began behind it (`batch` of its header), or if the segment is not the newest.
-//! Else it lies in the last batch, which may not have been durable yet, and is cut with all that follows.
+//! record behind it belongs to a batch that began behind it (`batch` of its header), if the high-water marks say that it
+//! was durable, or if the segment is not the newest. Else it lies in the last batch, which may not have been durable yet,
+//! and is discarded with all that follows.
 
 use crate::engine::CorruptRecord;
 use crate::error::Result;
 use crate::format::{
-    FLAG_CONTINUES, KIND_MARK, KIND_SEAL, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, read_record_header,
+    FLAG_CONTINUES, KIND_SEAL, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, read_record_header,
     record_bytes,
 };
 use crc32c::crc32c;
@@ -24,22 +25,20 @@ pub(crate) struct SegmentScan {
     pub end: u64,
     /// Checksum of the last header: the link of the next record.
     pub link: u32,
-    /// The segment is full and closed by a seal.
-    pub sealed: bool,
-    /// Records lie before `end`, the last of which is no mark of a clean close.
-    pub unmarked: bool,
-    /// Bytes behind `end` that are not zero and were never durable.
+    /// Closed by a seal, or damaged up to its end: no record may be appended.
+    pub ended: bool,
+    /// Bytes behind `end` up to the last record header of this segment: never durable.
     pub torn_bytes: u64,
     pub corrupt: Vec<CorruptRecord>,
 }
 
-/// Scans the bytes of a segment file and calls `deliver` for each record with a key, in order. `newest` says whether
-/// this is the newest segment: only there can a tail be torn.
+/// Scans the bytes of a segment file and calls `deliver` for each record with a key, in order. Everything before
+/// `durable_end` was durable: u64::MAX for all but the newest segment, for that one what the high-water marks say.
 pub(crate) fn scan_segment(
     bytes: &[u8],
     segment: u32,
     seed: u32,
-    newest: bool,
+    durable_end: u64,
     mut deliver: impl FnMut(ScannedRecord),
 ) -> Result<SegmentScan> {
     let mut corrupt = Vec::new();
@@ -47,7 +46,8 @@ pub(crate) fn scan_segment(
     let mut held: Vec<ScannedRecord> = Vec::new();
     let mut at = SEGMENT_HEADER_BYTES as usize;
     let (mut append_start, mut append_link) = (at, seed);
-    let (mut link, mut chained, mut sealed, mut unmarked) = (seed, true, false, false);
+    let (mut link, mut chained, mut sealed) = (seed, true, false);
+    // All before it was durable, as records behind say.
     let mut durable_before = 0;
 
     while !sealed && at < bytes.len() {
@@ -57,11 +57,11 @@ pub(crate) fn scan_segment(
             None => true,
         };
         if damaged {
-            if newest && at >= durable_before {
-                durable_before = batch_behind(bytes, at, seed)?;
-            }
-            if newest && at >= durable_before {
-                break;
+            if at as u64 >= durable_end && at >= durable_before {
+                durable_before = headers_behind(bytes, at, seed)?.batch;
+                if at >= durable_before {
+                    break;
+                }
             }
             // A mark or seal has no key; that it does not link up says that something before it is missing.
             let keyed = header.filter(RecordHeader::has_key);
@@ -75,37 +75,40 @@ pub(crate) fn scan_segment(
             (append_start, append_link) = (at, link);
             continue;
         };
-        if header.kind == KIND_SEAL {
-            sealed = true;
-        } else if header.kind != KIND_MARK {
-            held.push(ScannedRecord { header, offset: at as u32, damaged });
-        }
+        sealed = header.kind == KIND_SEAL;
+        let record = ScannedRecord { header, offset: at as u32, damaged };
         at += record_bytes(header.body_bytes) as usize;
         link = header.header_crc;
         if header.flags & FLAG_CONTINUES != 0 {
+            held.extend(Some(record).filter(|_| header.has_key()));
             continue;
         }
         held.drain(..).for_each(&mut deliver);
+        if header.has_key() {
+            deliver(record);
+        }
         (append_start, append_link) = (at, link);
-        unmarked = header.kind != KIND_MARK;
     }
-    if newest {
-        let torn_bytes = if sealed { 0 } else { length_without_zeros(bytes).saturating_sub(append_start) };
-        let (end, torn_bytes) = (append_start as u64, torn_bytes as u64);
-        return Ok(SegmentScan { end, link: append_link, sealed, unmarked, torn_bytes, corrupt });
+    // A file that was cut by a former version, or just so, goes on behind its end.
+    let just_so = at == bytes.len() && chained && at as u64 >= durable_end;
+    let goes_on = !sealed && (at < bytes.len() || just_so);
+    if goes_on {
+        let torn_bytes = (torn_end(bytes, append_start, at, seed)? - append_start) as u64;
+        return Ok(SegmentScan { end: append_start as u64, link: append_link, ended: false, torn_bytes, corrupt });
     }
-    // Only a sealed segment has a successor: an end without a seal means that records are missing.
+    // Only a sealed segment has a successor, or is full: an end without a seal means that records are missing.
     if !sealed && chained {
         corrupt.push(CorruptRecord { segment, offset: at as u32, group: None, instance: None });
     }
     held.drain(..).for_each(&mut deliver);
-    Ok(SegmentScan { end: at as u64, link, sealed, unmarked, torn_bytes: 0, corrupt })
+    Ok(SegmentScan { end: at as u64, link, ended: true, torn_bytes: 0, corrupt })
 }
 
 fn body_is_sound(bytes: &[u8], at: usize, header: &RecordHeader) -> bool {
-    let start = at + RECORD_HEADER_BYTES as usize;
-    let body = bytes.get(start..start + header.body_bytes as usize);
-    body.is_some_and(|body| crc32c(body) == header.body_crc)
+    let body_start = at + RECORD_HEADER_BYTES as usize;
+    let Some(padded) = bytes.get(body_start..at + record_bytes(header.body_bytes) as usize) else { return false };
+    let (body, padding) = padded.split_at(header.body_bytes as usize);
+    crc32c(body) == header.body_crc && padding.iter().all(|byte| *byte == 0)
 }
 
 /// Position and fields of the next sound header at `from` or behind.
@@ -120,17 +123,31 @@ fn next_header(bytes: &[u8], from: usize, seed: u32) -> Result<Option<(usize, Re
     Ok(None)
 }
 
-/// Highest batch start that a sound header behind `position` names, or `position` itself: all before was durable.
-fn batch_behind(bytes: &[u8], position: usize, seed: u32) -> Result<usize> {
-    let mut batch = position;
-    let mut at = position;
-    while let Some((next, header)) = next_header(bytes, at + 8, seed)? {
-        batch = batch.max(header.batch as usize);
-        at = next;
-    }
-    Ok(batch)
+struct HeadersBehind {
+    /// Highest batch start that one of them names, or the position: all before was durable.
+    batch: usize,
+    /// End of the last of them, or the position.
+    end: usize,
 }
 
-fn length_without_zeros(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+/// The sound headers behind `position`.
+fn headers_behind(bytes: &[u8], position: usize, seed: u32) -> Result<HeadersBehind> {
+    let mut behind = HeadersBehind { batch: position, end: position };
+    let mut at = position;
+    while let Some((next, header)) = next_header(bytes, at + 8, seed)? {
+        behind.batch = behind.batch.max(header.batch as usize);
+        behind.end = next + RECORD_HEADER_BYTES as usize;
+        at = next;
+    }
+    Ok(behind)
+}
+
+/// End of the last sound header that was never durable; the records from `start` to `bad` are such, too.
+fn torn_end(bytes: &[u8], start: usize, bad: usize, seed: u32) -> Result<usize> {
+    let HeadersBehind { end, .. } = headers_behind(bytes, bad, seed)?;
+    if end > bad {
+        return Ok(end);
+    }
+    let bad_header_is_sound = read_record_header(&bytes[bad..], bad as u32, seed)?.is_some();
+    Ok(if bad_header_is_sound { bad + RECORD_HEADER_BYTES as usize } else { start.max(bad) })
 }

@@ -4,7 +4,7 @@
  */
 import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
-import { ballotFrom, NO_BALLOT } from './core/ballot.js';
+import { type Ballot, ballotFrom, NO_BALLOT } from './core/ballot.js';
 import type { Restored } from './core/state.js';
 import type { AcceptedEntry, LogWrite } from './core/types.js';
 
@@ -36,6 +36,18 @@ export function recordOf(group: number, write: LogWrite): LogRecord {
       return { kind: RecordKind.entry, group, instance: write.instance, body: [head, write.value] };
     }
   }
+}
+
+/** What a state record says. */
+export type StoredState =
+  | { readonly type: 'promise'; readonly ballot: Ballot }
+  | { readonly type: 'longest_grant'; readonly lease_ms: number };
+
+/** Reads a state record; null for a slot that this release does not know. Throws LOG_CORRUPT for a wrong length. */
+export function stateOf(slot: number, body: Uint8Array): StoredState | null {
+  if (slot === SLOT_PROMISE) return { type: 'promise', ballot: ballotFrom(readU64(body)) };
+  if (slot === SLOT_LONGEST_GRANT) return { type: 'longest_grant', lease_ms: readU64(body) };
+  return null;
 }
 
 /** Reads an entry record. Throws LOG_CORRUPT if it is too short to be one. */

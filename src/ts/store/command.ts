@@ -71,19 +71,32 @@ export function encodeCursors(updates: readonly CursorUpdate[]): Uint8Array[] {
 
 /** Reads a command. An unknown or damaged one fails an assertion, which stops the process. */
 export function decodeCommand(bytes: Uint8Array): AddCommand | CursorsCommand {
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  assert(view.length >= 2, 'a command has a kind and a version');
+  const defect = commandDefect(bytes);
+  assert(defect === null, defect ?? 'a command is sound');
+  const view = viewOf(bytes);
+  return view.readUInt8(0) === CommandKind.add ? decodeAdd(view) : decodeCursors(view);
+}
+
+/** Why a command cannot be read, or null if it can. */
+export function commandDefect(bytes: Uint8Array): string | null {
+  const view = viewOf(bytes);
+  if (view.length < 2) return 'a command has a kind and a version';
   const kind = view.readUInt8(0);
   const version = view.readUInt8(1);
-  assert(
-    (kind === CommandKind.add || kind === CommandKind.cursors) && version === command_version,
-    `command of kind ${kind} version ${version} is unknown here: a newer program wrote it`,
-  );
-  return kind === CommandKind.add ? decodeAdd(view) : decodeCursors(view);
+  if ((kind !== CommandKind.add && kind !== CommandKind.cursors) || version !== command_version) {
+    return `command of kind ${kind} version ${version} is unknown here: a newer program wrote it`;
+  }
+  if (kind === CommandKind.add) return view.length > add_header_bytes ? null : 'an ADD command has a body';
+  if (view.length < cursors_header_bytes) return 'a CURSORS command has a count';
+  const bytes_expected = cursors_header_bytes + view.readUInt32LE(2) * cursor_update_bytes;
+  return view.length === bytes_expected ? null : 'a CURSORS command has its length';
+}
+
+function viewOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function decodeAdd(view: Buffer): AddCommand {
-  assert(view.length > add_header_bytes, 'an ADD command has a body');
   return {
     kind: CommandKind.add,
     timestamp_ms: Number(view.readBigUInt64LE(2)),
@@ -93,9 +106,6 @@ function decodeAdd(view: Buffer): AddCommand {
 }
 
 function decodeCursors(view: Buffer): CursorsCommand {
-  assert(view.length >= cursors_header_bytes, 'a CURSORS command has a count');
-  const count = view.readUInt32LE(2);
-  assert(view.length === cursors_header_bytes + count * cursor_update_bytes, 'a CURSORS command has its length');
   const updates: CursorUpdate[] = [];
   for (let at = cursors_header_bytes; at < view.length; at += cursor_update_bytes) {
     updates.push({

@@ -15,6 +15,7 @@ import { openLog } from '../wal/open.js';
 import { checkAddPortably, nativeAddChecker } from './add_check.js';
 import { ConfiguredView } from './configured_view.js';
 import { CursorSync, process_timers } from './cursor_sync.js';
+import { LOG_FOLDER } from './log_folder.js';
 import { groupList, MasterWatch } from './master_watch.js';
 import { StoreMetrics } from './metrics.js';
 import { addBodyBytesMax, coreOptions } from './paxos_options.js';
@@ -29,8 +30,6 @@ const MASTER_WATCH_MS = 500;
 const SPACE_WATCH_MS = 500;
 /** How long requests in work may take once the store stops; a proposal has its own, usually shorter limit. */
 const CLOSE_GRACE_MS = 3_000;
-/** Folder of the log within the data folder. */
-const LOG_FOLDER = 'log';
 
 /** Where a store writes its lines. */
 export interface StoreLogger {

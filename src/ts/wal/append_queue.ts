@@ -4,7 +4,7 @@
  * failed one ends the log.
  */
 import { assert, PhxError } from '../errors.js';
-import { crc32c } from './crc32c.js';
+import { crc32cOfView } from './crc32c.js';
 import type { LogRecord } from './engine.js';
 import {
   checkKey,
@@ -42,6 +42,8 @@ export interface Batch {
   readonly segment: number;
   readonly start: number;
   buffer: Buffer;
+  /** Of `buffer`: numbers are written through it, which costs less than the methods of Buffer. */
+  view: DataView;
   used_bytes: number;
   readonly done: AppendDone[];
   /** Segment that the records were copied from, 0 for records that are new. */
@@ -168,13 +170,17 @@ export class AppendQueue {
     const needed = (last?.used_bytes ?? 0) + bytes;
     const alike = last !== undefined && last.segment === this.segment && last.copied_from === copied_from;
     if (alike && needed <= BATCH_BYTES_MAX) {
-      if (needed > last.buffer.length) last.buffer = grow(last.buffer, last.used_bytes, needed);
+      if (needed > last.buffer.length) {
+        last.buffer = grow(last.buffer, last.used_bytes, needed);
+        last.view = viewOf(last.buffer);
+      }
       return last;
     }
     const reused = this.spare !== null && this.spare.length >= bytes ? this.spare : null;
     if (reused !== null) this.spare = null;
     const buffer = reused ?? Buffer.allocUnsafeSlow(Math.max(bytes, BATCH_BYTES_INITIAL));
-    const batch: Batch = { segment: this.segment, start: this.offset, buffer, used_bytes: 0, done: [], copied_from };
+    const place = { segment: this.segment, start: this.offset };
+    const batch: Batch = { ...place, buffer, view: viewOf(buffer), used_bytes: 0, done: [], copied_from };
     this.batches.push(batch);
     return batch;
   }
@@ -188,8 +194,8 @@ export class AppendQueue {
     }
     const body_bytes = end - at - RECORD_HEADER_BYTES;
     const bytes = recordBytes(body_bytes);
-    batch.buffer.fill(0, end, at + bytes);
-    this.link = writeRecordHeader(batch.buffer, at, this.offset, this.seed, {
+    for (let padding = end; padding < at + bytes; padding++) batch.buffer[padding] = 0;
+    this.link = writeRecordHeader(batch.view, at, this.offset, this.seed, {
       kind,
       flags,
       group: record.group,
@@ -197,7 +203,7 @@ export class AppendQueue {
       body_bytes,
       batch: batch.start,
       link: this.link,
-      body_crc: crc32c(batch.buffer, at + RECORD_HEADER_BYTES, end),
+      body_crc: crc32cOfView(batch.view, at + RECORD_HEADER_BYTES, end),
     });
     batch.used_bytes += bytes;
     this.offset += bytes;
@@ -238,6 +244,10 @@ function bodyBytes(body: readonly Uint8Array[]): number {
   let bytes = 0;
   for (const part of body) bytes += part.length;
   return bytes;
+}
+
+function viewOf(buffer: Buffer): DataView {
+  return new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
 }
 
 function grow(buffer: Buffer, used: number, needed: number): Buffer {

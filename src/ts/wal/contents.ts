@@ -3,7 +3,7 @@ import { assert } from '../errors.js';
 import { RecordKind } from './engine.js';
 import { EntryIndex } from './entry_index.js';
 import type { LogFile } from './files.js';
-import { recordBytes } from './format.js';
+import { RECORD_HEADER_BYTES, recordBytes, SEGMENT_HEADER_BYTES } from './format.js';
 import { StateTable } from './state_table.js';
 
 /** A segment file and how much of it lives. */
@@ -16,6 +16,8 @@ export interface Segment {
   live_bytes: number;
   /** Damaged records without a key: nobody can tell that they are dead, so the segment stays. */
   unreadable: number;
+  /** Held such damage, which was replaced since: what lives here is moved, however much it is. */
+  condemned: boolean;
   /** Offsets of live records that are damaged: they are neither dropped nor copied. */
   readonly damaged: Set<number>;
   readers: number;
@@ -74,7 +76,7 @@ export class LogContents {
   addSegment(id: number, file: LogFile, size_bytes: number): Segment {
     assert(!this.segments.has(id), `segment ${id} is new`);
     const counts = { live_records: 0, live_bytes: 0, unreadable: 0, damaged: new Set<number>(), readers: 0 };
-    const segment: Segment = { id, file, size_bytes, ...counts, retired: false };
+    const segment: Segment = { id, file, size_bytes, ...counts, condemned: false, retired: false };
     this.segments.set(id, segment);
     this.size_bytes += size_bytes;
     return segment;
@@ -123,17 +125,27 @@ export class LogContents {
     });
   }
 
+  /** Damaged records without a key hold no segment any more: what lives there besides is to be moved. */
+  condemnUnreadable(): void {
+    for (const segment of this.segments.values()) {
+      if (segment.unreadable === 0) continue;
+      segment.unreadable = 0;
+      segment.condemned = true;
+    }
+  }
+
   /**
-   * The segment before `active` that is rewritten next, or null: the one with the fewest live bytes, if the sealed segments
-   * take more than twice the bytes that live in them, and moving what lives is worth it.
+   * The segment before `active` that is rewritten next, or null: one that is condemned; else the one with the fewest live
+   * bytes, if the sealed segments take more than twice the bytes that live in them.
    */
   sparseBefore(active: number): Segment | null {
     const { size_bytes, live_bytes } = this.segment(active);
-    if (this.size_bytes - size_bytes <= 2 * (this.live - live_bytes) + size_bytes) return null;
+    const sparse = this.size_bytes - size_bytes > 2 * (this.live - live_bytes);
     let sparsest: Segment | null = null;
     for (const segment of this.segments.values()) {
       if (segment.id >= active || segment.unreadable > 0 || segment.damaged.size > 0) continue;
-      if (segment.live_bytes > SPARSE_LIVE_MAX * segment.size_bytes) continue;
+      if (segment.condemned) return segment;
+      if (!sparse || !isWorthMoving(segment)) continue;
       if (sparsest === null || segment.live_bytes < sparsest.live_bytes) sparsest = segment;
     }
     return sparsest;
@@ -148,5 +160,10 @@ export class LogContents {
   }
 }
 
-/** A segment of which a larger part lives is not worth copying. */
-const SPARSE_LIVE_MAX = 0.75;
+/**
+ * Whether at most half of what fits into the segment lives. Of more, the copies might fill the newest segment no better than
+ * the segment was filled, and the moving would never end.
+ */
+function isWorthMoving({ size_bytes, live_bytes }: Segment): boolean {
+  return 2 * live_bytes <= size_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES;
+}

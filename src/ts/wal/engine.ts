@@ -131,6 +131,13 @@ export interface LogEngine {
    */
   truncate(group: number, before: number): void;
 
+  /**
+   * Declares that all that a damaged record without a key, a missing segment or lost marks may have held has been replaced
+   * by durable records or is not needed. The segments concerned are rewritten and removed; a later opening reports them no
+   * more. Not itself durable until `settled()`.
+   */
+  forgetDamage(): void;
+
   stats(): LogStats;
 
   /** Resolves when nothing waits to be written, moved, deleted or prepared (or only waits for space on the disk). */

@@ -18,6 +18,12 @@ export interface LocatedEntry extends Location {
   readonly instance: number;
 }
 
+/** Instances without a hole between them. */
+export interface InstanceRun {
+  readonly first: number;
+  readonly last: number;
+}
+
 /** Told of each place that holds no live entry any more. */
 export type Removed = (segment: number, offset: number, body_bytes: number) => void;
 
@@ -89,6 +95,25 @@ class GroupIndex {
       }
     }
     return found;
+  }
+
+  *runs(): Generator<InstanceRun, void, void> {
+    let first = -1;
+    let last = -1;
+    for (const number of this.order) {
+      const page = this.pages.get(number);
+      for (let slot = 0; slot < PAGE_ENTRIES; slot++) {
+        if (page === undefined || page[slot * FIELDS] === 0) continue;
+        const instance = number * PAGE_ENTRIES + slot;
+        if (first >= 0 && instance > last + 1) {
+          yield { first, last };
+          first = -1;
+        }
+        if (first < 0) first = instance;
+        last = instance;
+      }
+    }
+    if (first >= 0) yield { first, last };
   }
 
   truncate(before: number, removed: Removed): void {
@@ -177,6 +202,11 @@ export class EntryIndex {
   /** Places of from <= instance <= through, ascending, until `bytes_max` bytes of bodies (one entry at least). */
   range(group: number, from: number, through: number, bytes_max: number): LocatedEntry[] {
     return this.byGroup.get(group)?.range(from, through, bytes_max) ?? [];
+  }
+
+  /** The group's instances, ascending, as runs without holes. */
+  runs(group: number): Iterable<InstanceRun> {
+    return this.byGroup.get(group)?.runs() ?? [];
   }
 
   /** Drops the entries below `before`; `removed` is told of each. */

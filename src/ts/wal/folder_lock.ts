@@ -30,10 +30,7 @@ export function isLockName(name: string): boolean {
 export async function lockFolder(folder: string): Promise<FolderLock> {
   const name = `lock-${randomBytes(8).toString('hex')}`;
   const folderDescriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-  const socketPath = (file: string): string => {
-    const path = join(folder, file);
-    return Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX ? path : `/proc/self/fd/${folderDescriptor}/${file}`;
-  };
+  const socketPath = (file: string): string => socketPathOf(folder, folderDescriptor, file);
   let server: Server | null = null;
   const release = async (): Promise<void> => {
     if (server !== null) await closeServer(server);
@@ -57,6 +54,24 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
     throw error;
   }
   return { release };
+}
+
+/** Name of the lock by which a living process holds the folder, or null. Changes nothing. */
+export async function findHolder(folder: string): Promise<string | null> {
+  const folderDescriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    for (const name of await readdir(folder)) {
+      if (isLockName(name) && (await answers(socketPathOf(folder, folderDescriptor, name)))) return name;
+    }
+    return null;
+  } finally {
+    closeSync(folderDescriptor);
+  }
+}
+
+function socketPathOf(folder: string, folderDescriptor: number, file: string): string {
+  const path = join(folder, file);
+  return Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX ? path : `/proc/self/fd/${folderDescriptor}/${file}`;
 }
 
 function listen(path: string): Promise<Server> {

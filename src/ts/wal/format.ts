@@ -1,6 +1,6 @@
 /** The bytes of the log, as tabled in docs/on-disk-format.md. All numbers are little-endian. */
 import { assert, PhxError } from '../errors.js';
-import { crc32c, crc32cU32 } from './crc32c.js';
+import { crc32c, crc32cOfView, crc32cU32 } from './crc32c.js';
 import { RecordKind } from './engine.js';
 
 export const FORMAT_VERSION = 2;
@@ -77,25 +77,25 @@ export function segmentSeed(identity: Uint8Array, segment: number): number {
 
 /** Writes a record header at `at` of `target`, for the position `offset` of the segment; returns its checksum. */
 export function writeRecordHeader(
-  target: Buffer,
+  target: DataView,
   at: number,
   offset: number,
   seed: number,
   header: Omit<RecordHeader, 'header_crc'>,
 ): number {
-  target.writeUInt16LE(RECORD_MARKER, at);
-  target[at + 2] = header.kind;
-  target[at + 3] = header.flags;
-  target.writeUInt32LE(header.group, at + 4);
-  target.writeUInt32LE(header.instance % TWO_32, at + 8);
-  target.writeUInt32LE(Math.floor(header.instance / TWO_32), at + 12);
-  target.writeUInt32LE(header.body_bytes, at + 16);
-  target.writeUInt32LE(header.batch, at + 20);
-  target.writeUInt32LE(header.link, at + 24);
-  target.writeUInt32LE(header.body_crc, at + 28);
-  target.writeUInt32LE(0, at + 32);
-  const crc = crc32c(target, at, at + 36, crc32cU32(offset, seed));
-  target.writeUInt32LE(crc, at + 36);
+  target.setUint16(at, RECORD_MARKER, true);
+  target.setUint8(at + 2, header.kind);
+  target.setUint8(at + 3, header.flags);
+  target.setUint32(at + 4, header.group, true);
+  target.setUint32(at + 8, header.instance % TWO_32, true);
+  target.setUint32(at + 12, Math.floor(header.instance / TWO_32), true);
+  target.setUint32(at + 16, header.body_bytes, true);
+  target.setUint32(at + 20, header.batch, true);
+  target.setUint32(at + 24, header.link, true);
+  target.setUint32(at + 28, header.body_crc, true);
+  target.setUint32(at + 32, 0, true);
+  const crc = crc32cOfView(target, at, at + 36, crc32cU32(offset, seed));
+  target.setUint32(at + 36, crc, true);
   return crc;
 }
 

@@ -80,6 +80,12 @@ export class Keeper {
     return this.running;
   }
 
+  /** Writes the marks without waiting for their time. */
+  writeMarksSoon(): void {
+    this.marks_due = true;
+    this.wake();
+  }
+
   /** Looks for something to do. Call it when a batch is durable, a segment was begun, or records died. */
   wake(): void {
     this.woken = true;
@@ -239,6 +245,8 @@ export class Keeper {
   private copy(rewriting: Rewriting, portion: readonly CopiedRecord[]): boolean {
     const { contents, queue } = this.log;
     const { segment } = rewriting;
+    // The log is closed: nobody would wait for the copies.
+    if (this.stopped) return false;
     const waiting = new RecordKeys();
     queue.addKeysTo(waiting);
     this.log.addKeysInWork(waiting);

@@ -43,8 +43,14 @@ export interface MarksRecord {
   readonly lost: boolean;
 }
 
-interface Slot extends MarksRecord {
+/** One of the two copies. */
+export interface MarksCopy extends MarksRecord {
   readonly sequence: number;
+}
+
+interface Slot {
+  readonly identity: Buffer;
+  readonly copy: MarksCopy;
 }
 
 /** What reading the file found. */
@@ -86,7 +92,8 @@ export class Marks {
   }
 
   /**
-   * Opens the file that is there.
+   * Opens the file that is there. The copy that holds is durable when this resolves: it is written again where it is, because
+   * it may have been read from memory whose sync never came or failed.
    *
    * @throws PhxError LOG_IDENTITY if it belongs to another identity
    */
@@ -100,6 +107,10 @@ export class Marks {
       const bytes = Buffer.alloc(MARKS_BYTES);
       await file.read(bytes, 0);
       const found = readMarks(bytes, identity);
+      if (found.record !== null) {
+        await file.write([encodeSlot(identity, found.record, found.sequence)], slotStart(found.sequence));
+        await file.sync();
+      }
       return { marks: new Marks(file, identity, found.sequence), found };
     } catch (error) {
       await file.close();
@@ -111,7 +122,7 @@ export class Marks {
   async write(record: MarksRecord): Promise<void> {
     this.sequence++;
     const bytes = encodeSlot(this.identity, record, this.sequence);
-    await this.file.write([bytes], (this.sequence % SLOTS) * SLOT_BYTES);
+    await this.file.write([bytes], slotStart(this.sequence));
     await this.file.sync();
   }
 
@@ -125,18 +136,40 @@ export class Marks {
   }
 }
 
+/** Where the copy with this number is. */
+function slotStart(sequence: number): number {
+  return (sequence % SLOTS) * SLOT_BYTES;
+}
+
 /**
  * Reads the bytes of the file.
  *
  * @throws PhxError LOG_IDENTITY if a copy belongs to another identity
  */
 export function readMarks(bytes: Buffer, identity: Uint8Array): FoundMarks {
-  const slots = [0, SLOT_BYTES].map((at) => readSlot(bytes.subarray(at, at + SLOT_BYTES), identity));
-  const sound = slots.filter((slot) => slot !== null).sort((a, b) => b.sequence - a.sequence);
+  const sound: MarksCopy[] = [];
+  for (const slot of readSlots(bytes)) {
+    if (slot === null) continue;
+    checkIdentity(slot.identity, identity);
+    sound.push(slot.copy);
+  }
+  sound.sort((a, b) => b.sequence - a.sequence);
   const newest = sound[0] ?? null;
   const crash_explains = newest !== null && !newest.clean;
   const damaged = crash_explains ? 0 : SLOTS - sound.length;
   return { record: newest, damaged, sequence: newest?.sequence ?? 0 };
+}
+
+/** The copies in the bytes of the file, null where there is no sound one, each with the identity that it belongs to. */
+export function readSlots(bytes: Buffer): readonly (Slot | null)[] {
+  return Array.from({ length: SLOTS }, (_, slot) => {
+    return readSlot(bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES));
+  });
+}
+
+/** Whether a place for a copy was never written. */
+export function slotIsBlank(bytes: Buffer, slot: number): boolean {
+  return bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES).every((byte) => byte === 0);
 }
 
 function encodeSlot(identity: Uint8Array, record: MarksRecord, sequence: number): Buffer {
@@ -159,20 +192,20 @@ function encodeSlot(identity: Uint8Array, record: MarksRecord, sequence: number)
   return bytes;
 }
 
-function readSlot(bytes: Buffer, identity: Uint8Array): Slot | null {
+function readSlot(bytes: Buffer): Slot | null {
   assert(bytes.length === SLOT_BYTES, 'a copy has its size');
   if (!bytes.subarray(0, MAGIC.length).equals(MAGIC) || bytes.readUInt32LE(8) !== MARKS_VERSION) return null;
   const count = bytes.readUInt32LE(12);
   if (count > SEGMENTS_MAX) return null;
   const crc_at = HEAD_BYTES + 4 * count;
   if (crc32c(bytes, 0, crc_at) !== bytes.readUInt32LE(crc_at)) return null;
-  checkIdentity(bytes.subarray(16, 16 + IDENTITY_BYTES), identity);
   const flags = bytes.readUInt32LE(48);
-  return {
+  const copy: MarksCopy = {
     sequence: Number(bytes.readBigUInt64LE(32)),
     durable: { segment: bytes.readUInt32LE(40), offset: bytes.readUInt32LE(44) },
     segments: Array.from({ length: count }, (_, index) => bytes.readUInt32LE(HEAD_BYTES + 4 * index)),
     clean: (flags & FLAG_CLEAN) !== 0,
     lost: (flags & FLAG_LOST) !== 0,
   };
+  return { identity: Buffer.from(bytes.subarray(16, 16 + IDENTITY_BYTES)), copy };
 }

@@ -1,9 +1,11 @@
 /** The log engine of the Rust addon. It keeps queue, index and files; here remain the callbacks. */
-import { assert, PhxError } from '../errors.js';
-import type { AppendDone } from './append_queue.js';
+import { PhxError } from '../errors.js';
+import { type AppendDone, PENDING_BYTES_MAX } from './append_queue.js';
 import type { InstanceBounds, LogEngine, LogEntry, LogOptions, LogRecord, LogStats, RecoveryReport } from './engine.js';
-import { checkKey, SEGMENT_BYTES_DEFAULT } from './format.js';
+import { checkKey, RECORD_HEADER_BYTES, recordBytes, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES } from './format.js';
+import { GatheredAppends } from './native_appends.js';
 import { fromNativeError, loadNative, type NativeBinding, type NativeLog } from './native_binding.js';
+import { PendingAppends } from './native_pending.js';
 import { checkOptions } from './portable.js';
 
 /**
@@ -23,36 +25,51 @@ export async function openNative(options: LogOptions): Promise<LogEngine> {
   }
 }
 
-const KEY_FIELDS = 4;
-const INITIAL_KEYS = 64;
+/** Entries of a range that are read without a thread; more of them, or what is not in memory, one thread reads. */
+const CACHED_ENTRIES_MAX = 1024;
+const PLACE_FIELDS = 3;
 
 class NativeEngine implements LogEngine {
   readonly engine = 'native';
   readonly recovery: RecoveryReport;
   private readonly log: NativeLog;
   private readonly pending: PendingAppends;
-  /** Scratch of `append`: kind, group, instance and number of parts of each record. */
-  private keys = new Float64Array(INITIAL_KEYS * KEY_FIELDS);
-  private flushing = false;
+  /** Most bytes that one append may take. */
+  private readonly room_bytes: number;
+  /** What was appended in this turn. */
+  private readonly gathered = new GatheredAppends();
+  /** Scratch of `append` and `readRange`. */
+  private readonly body_bytes: number[] = [];
+  private readonly places = new Float64Array(1 + CACHED_ENTRIES_MAX * PLACE_FIELDS);
+  /** The addon keeps the process alive. */
+  private held = false;
   private closing: Promise<void> | null = null;
+  private appended_records = 0;
+  private appended_bytes = 0;
 
   static async open(binding: NativeBinding, options: LogOptions, segment_bytes: number): Promise<NativeEngine> {
     const pending = new PendingAppends();
     const { folder, identity } = options;
     const sync = options.sync ?? true;
     const log = await binding.openLog({ folder, identity, segmentBytes: segment_bytes, sync }, pending.committed);
-    return new NativeEngine(log, pending);
+    return new NativeEngine(log, pending, segment_bytes);
   }
 
-  private constructor(log: NativeLog, pending: PendingAppends) {
+  private constructor(log: NativeLog, pending: PendingAppends, segment_bytes: number) {
     this.log = log;
     this.pending = pending;
-    pending.onEmpty = () => log.rest();
-    const { segments, records, bytes, tornBytes, elapsedMs, ...found } = log.recovery();
+    this.room_bytes = segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES;
+    pending.onEmpty = () => this.rest();
+    const { segments, records, bytes, tornBytes, damagedMarks, elapsedMs, ...found } = log.recovery();
     const corrupt = found.corrupt.map(({ segment, offset, group, instance }) => {
       return { segment, offset, group: group ?? null, instance: instance ?? null };
     });
-    this.recovery = { segments, records, bytes, torn_bytes: tornBytes, corrupt, elapsed_ms: elapsedMs };
+    const damage = { torn_bytes: tornBytes, corrupt, damaged_marks: damagedMarks };
+    this.recovery = { segments, records, bytes, ...damage, elapsed_ms: elapsedMs };
+  }
+
+  get low_on_space(): boolean {
+    return this.pending.low_on_space;
   }
 
   groups(): number[] {
@@ -78,28 +95,13 @@ class NativeEngine implements LogEngine {
       queueMicrotask(() => done(refusal));
       return;
     }
-    if (this.keys.length < records.length * KEY_FIELDS) this.keys = new Float64Array(records.length * KEY_FIELDS * 2);
-    const keys = this.keys;
-    const parts: Uint8Array[] = [];
-    let at = 0;
-    for (const { kind, group, instance, body } of records) {
-      checkKey(kind, group, instance);
-      keys[at] = kind;
-      keys[at + 1] = group;
-      keys[at + 2] = instance;
-      keys[at + 3] = body.length;
-      at += KEY_FIELDS;
-      for (const part of body) parts.push(part);
-    }
-    translated(() => this.log.append(keys, records.length, parts));
-    this.pending.push(done);
-    if (this.flushing) return;
-    this.flushing = true;
-    // What else is appended in this turn joins the same batch.
-    queueMicrotask(() => {
-      this.flushing = false;
-      this.log.flush();
-    });
+    const bytes = this.measure(records);
+    if (this.pending.low_on_space) this.appendNow(records);
+    else this.gather(records);
+    this.pending.push(done, bytes);
+    this.appended_records += records.length;
+    this.appended_bytes += bytes;
+    this.hold();
   }
 
   async read(group: number, instance: number): Promise<Uint8Array | null> {
@@ -109,15 +111,15 @@ class NativeEngine implements LogEngine {
 
   async readRange(group: number, from: number, through: number, bytes_max: number): Promise<LogEntry[]> {
     this.checkOpen();
+    const cached = translated(() => this.log.readCached(group, from, through, bytes_max, this.places));
+    if (cached !== null) {
+      const places = this.places.subarray(1, 1 + PLACE_FIELDS * (this.places[0] ?? 0));
+      return entriesIn(cached, places);
+    }
     const { bytes, places } = await this.log.readRange(group, from, through, bytes_max).catch((error: unknown) => {
       throw fromNativeError(error);
     });
-    const entries: LogEntry[] = [];
-    for (let at = 0; at < places.length; at += 3) {
-      const start = places[at + 1] ?? 0;
-      entries.push({ instance: places[at] ?? 0, body: bytes.subarray(start, start + (places[at + 2] ?? 0)) });
-    }
-    return entries;
+    return entriesIn(bytes, places);
   }
 
   truncate(group: number, before: number): void {
@@ -125,16 +127,31 @@ class NativeEngine implements LogEngine {
     this.log.truncate(group, before);
   }
 
+  forgetDamage(): void {
+    this.checkOpen();
+    this.log.forgetDamage();
+  }
+
   stats(): LogStats {
-    const { segments, diskBytes, appendedRecords, appendedBytes, syncs, indexBytes } = this.log.stats();
+    const { segments, diskBytes, liveBytes, rewrittenBytes, syncs, indexBytes } = this.log.stats();
     return {
       segments,
       disk_bytes: diskBytes,
-      appended_records: appendedRecords,
-      appended_bytes: appendedBytes,
+      live_bytes: liveBytes,
+      appended_records: this.appended_records,
+      appended_bytes: this.appended_bytes,
+      rewritten_bytes: rewrittenBytes,
       syncs,
       index_bytes: indexBytes,
     };
+  }
+
+  async settled(): Promise<void> {
+    this.flush();
+    const settled = this.pending.settled();
+    this.hold();
+    this.log.settle();
+    await settled;
   }
 
   close(): Promise<void> {
@@ -143,6 +160,7 @@ class NativeEngine implements LogEngine {
   }
 
   private async shutDown(): Promise<void> {
+    this.flush();
     await this.log.close().catch((error: unknown) => {
       throw fromNativeError(error);
     });
@@ -152,52 +170,75 @@ class NativeEngine implements LogEngine {
   private checkOpen(): void {
     if (this.closing !== null) throw closedError();
   }
-}
 
-/** The callbacks of the appends that are not durable yet, in their order. */
-class PendingAppends {
-  failure: PhxError | null = null;
-  onEmpty: () => void = () => undefined;
-  private dones: AppendDone[] = [];
-  /** How many of `dones` were called. */
-  private called = 0;
-  private waiting: (() => void) | null = null;
-
-  push(done: AppendDone): void {
-    this.dones.push(done);
+  /** Checks what needs no look into the addon; returns the bytes that the records take, and fills `body_bytes`. */
+  private measure(records: readonly LogRecord[]): number {
+    const { body_bytes, room_bytes, pending } = this;
+    body_bytes.length = 0;
+    let total = 0;
+    for (const { kind, group, instance, body } of records) {
+      checkKey(kind, group, instance);
+      let bytes = 0;
+      for (const part of body) bytes += part.length;
+      body_bytes.push(bytes);
+      total += recordBytes(bytes);
+    }
+    if (total > room_bytes) {
+      throw new PhxError('SIZE_TOO_LARGE', `an append of ${total} bytes does not fit into a segment (${room_bytes})`);
+    }
+    if (pending.bytes + total > PENDING_BYTES_MAX) {
+      const message = `${pending.bytes} bytes wait for the disk (limit ${PENDING_BYTES_MAX})`;
+      throw new PhxError('PROPOSE_FAST_REJECT', message, { retryable: true });
+    }
+    return total;
   }
 
-  /** Told by the addon after each commit. */
-  readonly committed = (appends: number, failure?: string | null): void => {
-    this.call(appends, null);
-    if (typeof failure === 'string') {
-      this.failure = new PhxError('LOG_POISONED', failure);
-      this.call(this.dones.length - this.called, this.failure);
+  /** The addon looks whether there is room. */
+  private appendNow(records: readonly LogRecord[]): void {
+    this.flush();
+    const { gathered, log } = this;
+    gathered.add(records, this.body_bytes);
+    try {
+      translated(() => log.append(gathered.keys, gathered.items, gathered.small, gathered.parts));
+    } finally {
+      gathered.clear();
     }
-    if (this.dones.length > 0) return;
-    this.onEmpty();
-    this.waiting?.();
+  }
+
+  /** What else is appended in this turn joins the same batch. */
+  private gather(records: readonly LogRecord[]): void {
+    if (this.gathered.empty) queueMicrotask(this.flush);
+    this.gathered.add(records, this.body_bytes);
+  }
+
+  private readonly flush = (): void => {
+    const { gathered, log } = this;
+    if (gathered.empty) return;
+    log.appendAccepted(gathered.keys, gathered.items, gathered.small, gathered.parts);
+    gathered.clear();
   };
 
-  async whenEmpty(): Promise<void> {
-    if (this.dones.length === 0) return;
-    await new Promise<void>((resolve) => {
-      this.waiting = resolve;
-    });
+  private hold(): void {
+    if (this.held) return;
+    this.held = true;
+    this.log.hold();
   }
 
-  private call(appends: number, failure: PhxError | null): void {
-    const end = this.called + appends;
-    assert(end <= this.dones.length, 'no more appends complete than were made');
-    while (this.called < end) {
-      const done = this.dones[this.called];
-      this.called++;
-      done?.(failure);
-    }
-    if (this.called * 2 < this.dones.length) return;
-    this.dones = this.dones.slice(this.called);
-    this.called = 0;
+  private rest(): void {
+    if (!this.held) return;
+    this.held = false;
+    this.log.rest();
   }
+}
+
+function entriesIn(bytes: Uint8Array, places: Float64Array): LogEntry[] {
+  const { buffer, byteOffset } = bytes;
+  const entries: LogEntry[] = [];
+  for (let at = 0; at < places.length; at += PLACE_FIELDS) {
+    const start = byteOffset + (places[at + 1] ?? 0);
+    entries.push({ instance: places[at] ?? 0, body: new Uint8Array(buffer, start, places[at + 2] ?? 0) });
+  }
+  return entries;
 }
 
 function translated<T>(call: () => T): T {

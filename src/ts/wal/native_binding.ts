@@ -25,14 +25,15 @@ export interface NativeRecovery {
   readonly bytes: number;
   readonly tornBytes: number;
   readonly corrupt: readonly NativeCorruptRecord[];
+  readonly damagedMarks: number;
   readonly elapsedMs: number;
 }
 
 export interface NativeStats {
   readonly segments: number;
   readonly diskBytes: number;
-  readonly appendedRecords: number;
-  readonly appendedBytes: number;
+  readonly liveBytes: number;
+  readonly rewrittenBytes: number;
   readonly syncs: number;
   readonly indexBytes: number;
 }
@@ -52,23 +53,40 @@ export interface NativeLog {
   has(group: number, instance: number): boolean;
   state(group: number, slot: number): Uint8Array | null;
   /**
-   * Copies one append into the queue; it is written after `flush`. `keys` has four numbers for each of the `records`:
-   * kind, group, instance and how many of the `parts` make up its body.
+   * Copies one append into the queue, or refuses it. The arguments are as `GatheredAppends` makes them: `keys` has four
+   * numbers for each of the `records`.
    */
-  append(keys: Float64Array, records: number, parts: readonly Uint8Array[]): void;
-  /** Wakes the thread that writes, and keeps the process alive until `rest`. */
-  flush(): void;
-  /** Nothing is pending: the log alone does not keep the process alive. */
+  append(keys: Float64Array, records: number, small: Uint8Array, parts: readonly Uint8Array[]): void;
+  /** The same of the appends of a turn, which were found fit to be taken. */
+  appendAccepted(keys: Float64Array, records: number, small: Uint8Array, parts: readonly Uint8Array[]): void;
+  /** Keeps the process alive until `rest`: something is pending. */
+  hold(): void;
   rest(): void;
   readRange(group: number, from: number, through: number, bytesMax: number): Promise<NativeEntries>;
+  /**
+   * The same of what is in memory, null if not all of it is, or if it is much. `places` gets the number of entries, then
+   * instance, start and length of each.
+   */
+  readCached(group: number, from: number, through: number, bytesMax: number, places: Float64Array): Uint8Array | null;
   truncate(group: number, before: number): void;
+  forgetDamage(): void;
+  /** Asks for an answer by `settled` of NativeCommitted, and only so, to keep the order of what is told. */
+  settle(): void;
   stats(): NativeStats;
-  /** Writes what waits and the mark, releases the folder. */
+  /** Writes what waits and the marks, releases the folder. */
   close(): Promise<void>;
 }
 
-/** Called after each commit with the number of appends it completed; `failure` ends all others. */
-export type NativeCommitted = (appends: number, failure?: string | null) => void;
+/**
+ * Called after each commit with the number of appends it completed, with the number of calls of `settle` that are answered,
+ * and where `lowOnSpace` changed; `failure` ends all other appends.
+ */
+export type NativeCommitted = (
+  appends: number,
+  settled: number,
+  lowOnSpace?: boolean | null,
+  failure?: string | null,
+) => void;
 
 export interface NativeBinding {
   /** Must be that of this file: an addon of other sources may lie in native/. */
@@ -82,7 +100,7 @@ export interface NativeBinding {
 }
 
 /** Rises with every change of these declarations, in crates/wal/src/node.rs too. */
-const BINDING_VERSION = 1;
+const BINDING_VERSION = 2;
 
 type Loaded = { readonly binding: NativeBinding } | { readonly reason: string };
 
@@ -134,6 +152,7 @@ export function fromNativeError(error: unknown): unknown {
     case 'SIZE_TOO_LARGE':
       return new PhxError(match[1], message, { cause: error });
     case 'PROPOSE_FAST_REJECT':
+    case 'LOG_FULL':
       return new PhxError(match[1], message, { retryable: true, cause: error });
     default:
       return error;

@@ -77,6 +77,11 @@ async function openDescriptor(path: string, flags: number): Promise<number> {
   return call<number>((done) => open(path, flags, 0o640, done));
 }
 
+/** Opens an existing file to read only. */
+export async function openToRead(path: string): Promise<LogFile> {
+  return new NodeFile(await openDescriptor(path, constants.O_RDONLY));
+}
+
 /** The files of this machine. */
 export class NodeFiles implements LogFiles {
   async makeFolder(folder: string): Promise<void> {

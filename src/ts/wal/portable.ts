@@ -95,8 +95,8 @@ class PortableLog implements LogEngine, KeptLog {
   readonly queue: AppendQueue;
   readonly spares: SpareSegments;
   readonly marks: Marks;
-  readonly missing: readonly number[];
-  readonly marks_lost: boolean;
+  missing: readonly number[];
+  marks_lost: boolean;
   /** The segment being written. Those before it are complete. */
   active: number;
   durable: LogPosition;
@@ -191,6 +191,14 @@ class PortableLog implements LogEngine, KeptLog {
     this.keeper.wake();
   }
 
+  forgetDamage(): void {
+    this.checkOpen();
+    this.missing = [];
+    this.marks_lost = false;
+    this.contents.condemnUnreadable();
+    this.keeper.writeMarksSoon();
+  }
+
   stats(): LogStats {
     const { segments, segment_bytes, live_bytes, entries } = this.contents;
     return {
@@ -214,7 +222,9 @@ class PortableLog implements LogEngine, KeptLog {
   }
 
   close(): Promise<void> {
-    this.closing ??= this.shutDown();
+    this.closing ??= this.shutDown().catch((error: unknown) => {
+      throw error instanceof AssertionError ? error : ioError(`cannot close the log in ${this.folder}`, error);
+    });
     return this.closing;
   }
 
@@ -335,6 +345,7 @@ class PortableLog implements LogEngine, KeptLog {
       await this.changed();
     }
     const file = await this.spares.take(id);
+    this.spares.taken();
     this.contents.addSegment(id, file, this.segment_bytes);
     this.active = id;
     this.keeper.wake();

@@ -19,6 +19,7 @@ import {
   writeRecordHeader,
 } from './format.js';
 import { type FoundMarks, MARKS_NAME, Marks, type MarksRecord, UNFINISHED_MARKS_NAME } from './marks.js';
+import { durableEnd, listSegments } from './segment_list.js';
 import { type ScannedRecord, scanSegment } from './segment_scan.js';
 import { type SpareOptions, SpareSegments } from './spare_segments.js';
 
@@ -78,10 +79,14 @@ class Recovery {
     const names = await this.files.list(folder);
     if (names.includes(UNFINISHED_MARKS_NAME)) await this.files.unlink(join(folder, UNFINISHED_MARKS_NAME));
     const found = names.includes(MARKS_NAME) ? await this.openMarks() : null;
-    const ids = await this.segmentsOf(names, found?.record ?? null);
-    const missing = (found?.record?.segments ?? []).filter((id) => !ids.includes(id));
+    // So may the names have been read from memory only.
+    if (names.some((name) => name === MARKS_NAME || segmentOfName(name) !== null)) await this.files.syncFolder(folder);
+    const { ids, removed, missing } = listSegments(names, found?.record ?? null);
+    for (const id of removed) await this.files.unlink(join(folder, segmentName(id)));
     for (const segment of missing) this.report(segment, 0);
-    let tail = firstOf(identity, 1);
+    // Ids are never used twice, not even that of a segment that is missing.
+    const next = 1 + Math.max(0, ids.at(-1) ?? 0, found?.record?.segments.at(-1) ?? 0);
+    let tail = firstOf(identity, next);
     let versions = 0;
     for (const id of ids) {
       const { file, content, header } = await this.readSegment(id);
@@ -95,10 +100,12 @@ class Recovery {
       this.torn_bytes = scan.torn_bytes;
       await wipe(file, scan.end, scan.torn_bytes);
       const end: LogTail = { segment: id, offset: scan.end, link: scan.link };
-      tail = scan.ended || header === null ? firstOf(identity, id + 1) : await this.goOn(file, end, header, content);
-      // The records may have been read from memory that never reached the disk; the caller will build on them.
+      if (!scan.ended) tail = await this.goOn(file, end, header, content, next);
+      // Records that are not known to be durable may have been read from memory whose sync never came, or failed: then no other
+      // sync would write them. The caller will build on them.
+      const unsure = content.subarray(Math.max(durable_end, SEGMENT_HEADER_BYTES), scan.end);
+      if (unsure.length > 0) await file.write([unsure], scan.end - unsure.length);
       await file.sync();
-      await this.files.syncFolder(folder);
     }
     const marks_lost =
       (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
@@ -125,16 +132,6 @@ class Recovery {
     return found;
   }
 
-  /** Ids of the segment files, ascending. Those that the marks say are removed go for good. */
-  private async segmentsOf(names: readonly string[], record: MarksRecord | null): Promise<number[]> {
-    const ids = names.map(segmentOfName).filter((id) => id !== null);
-    const listed = new Set(record?.segments ?? []);
-    const highest = record?.segments.at(-1) ?? 0;
-    const removed = ids.filter((id) => id < highest && !listed.has(id));
-    for (const id of removed) await this.files.unlink(join(this.options.folder, segmentName(id)));
-    return ids.filter((id) => !removed.includes(id)).sort((a, b) => a - b);
-  }
-
   private async readSegment(id: number): Promise<{ file: LogFile; content: Buffer; header: SegmentHeader | null }> {
     const { folder, identity } = this.options;
     const file = await this.files.open(join(folder, segmentName(id)));
@@ -148,7 +145,7 @@ class Recovery {
     const filled = await file.read(content, 0);
     assert(filled === size_bytes, 'a file is read to its end');
     const header = checkSegmentHeader(content, identity, id);
-    if (header === null) this.report(id, 0);
+    if (header === null) this.noteCorrupt(id, [{ segment: id, offset: 0, group: null, instance: null }]);
     return { file, content, header };
   }
 
@@ -164,25 +161,37 @@ class Recovery {
   }
 
   private noteCorrupt(id: number, corrupt: readonly CorruptRecord[]): void {
-    this.corrupt.push(...corrupt);
-    for (const record of corrupt) if (record.group === null) this.contents.segment(id).unreadable++;
+    for (const { segment, offset, group, instance } of corrupt) {
+      this.corrupt.push({ segment, offset, group, instance });
+      if (group === null) this.contents.segment(id).unreadable++;
+    }
   }
 
   private report(segment: number, offset: number): void {
     this.corrupt.push({ segment, offset, group: null, instance: null });
   }
 
-  /** The newest segment goes on where it ended if it is as one that is made now; another one is sealed. */
-  private async goOn(file: LogFile, end: LogTail, header: SegmentHeader, content: Buffer): Promise<LogTail> {
+  /**
+   * The newest segment goes on where it ended if it is as one that is made now; another one is sealed, also one that holds
+   * damage without a key, so that it can be rewritten.
+   */
+  private async goOn(
+    file: LogFile,
+    end: LogTail,
+    header: SegmentHeader | null,
+    content: Buffer,
+    next: number,
+  ): Promise<LogTail> {
     const { identity, segment_bytes } = this.options;
-    const alike = header.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
-    if (alike && content.length === segment_bytes) return end;
-    const seal = Buffer.alloc(RECORD_HEADER_BYTES);
+    const alike = header?.version === FORMAT_VERSION && header.segment_bytes === segment_bytes;
+    const readable = this.contents.segment(end.segment).unreadable === 0;
+    if (alike && readable && content.length === segment_bytes && next === end.segment + 1) return end;
+    const seal = new DataView(new ArrayBuffer(RECORD_HEADER_BYTES));
     const { segment, offset, link } = end;
     const fields = { kind: EngineKind.seal, flags: 0, group: 0, instance: 0, body_bytes: 0, batch: offset, link };
     writeRecordHeader(seal, 0, offset, segmentSeed(identity, segment), { ...fields, body_crc: 0 });
-    await file.write([seal], offset);
-    return firstOf(identity, segment + 1);
+    await file.write([new Uint8Array(seal.buffer)], offset);
+    return firstOf(identity, next);
   }
 
   private async startMarks(missing: readonly number[], lost: boolean): Promise<Marks> {
@@ -202,7 +211,9 @@ class Recovery {
     await this.spares.adopt(names, isNew ? tail.segment : tail.segment + 1);
     if (!isNew) return;
     if (!this.spares.has(tail.segment)) await this.spares.prepare(tail.segment);
-    this.contents.addSegment(tail.segment, await this.spares.take(tail.segment), this.options.segment_bytes);
+    const file = await this.spares.take(tail.segment);
+    this.spares.taken();
+    this.contents.addSegment(tail.segment, file, this.options.segment_bytes);
   }
 
   /** Whether a later record of the same key has taken the damaged one's place: then it is repaired. */
@@ -219,14 +230,8 @@ function firstOf(identity: Uint8Array, segment: number): LogTail {
   return { segment, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, segment) };
 }
 
-/** Up to where the segment `id` was durable, as far as is known. */
-function durableEnd(id: number, ids: readonly number[], record: MarksRecord | null): number {
-  const durable = record?.durable ?? { segment: 0, offset: 0 };
-  if (id !== ids.at(-1) || durable.segment > id) return Number.POSITIVE_INFINITY;
-  return durable.segment === id ? durable.offset : 0;
-}
-
-async function wipe(file: LogFile, start: number, bytes: number): Promise<void> {
+/** Writes zeros over a torn tail, not durable yet. */
+export async function wipe(file: LogFile, start: number, bytes: number): Promise<void> {
   for (let at = start; at < start + bytes; at += WIPE_BYTES) {
     await file.write([Buffer.alloc(Math.min(WIPE_BYTES, start + bytes - at))], at);
   }

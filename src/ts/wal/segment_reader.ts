@@ -26,7 +26,7 @@ export class SegmentReader {
   private readonly file: LogFile;
   private readonly segment: number;
   private readonly seed: number;
-  private readonly size_bytes: number;
+  private size_bytes: number;
   private window = Buffer.alloc(0);
   private window_start = 0;
   private offset = SEGMENT_HEADER_BYTES;
@@ -38,12 +38,16 @@ export class SegmentReader {
     this.size_bytes = size_bytes;
   }
 
-  /** The next record that `wanted` says yes to, or null at the seal or where no sound record header is. */
+  /** The next record that `wanted` says yes to, or null at the seal or the end. Places without a sound header are skipped. */
   async next(wanted: (record: PlacedRecord) => boolean): Promise<ReadRecord | null> {
     const header = emptyHeader();
     for (;;) {
       const at = await this.reach(RECORD_HEADER_BYTES);
-      if (!readRecordHeader(this.window, at, this.offset, this.seed, header)) return null;
+      if (this.offset + RECORD_HEADER_BYTES > this.size_bytes) return null;
+      if (!readRecordHeader(this.window, at, this.offset, this.seed, header)) {
+        this.offset += 8;
+        continue;
+      }
       const { kind, group, instance, body_bytes } = header;
       if (kind === EngineKind.seal) return null;
       const record: PlacedRecord = { kind, group, instance, segment: this.segment, offset: this.offset, body_bytes };
@@ -70,6 +74,8 @@ export class SegmentReader {
     const window = Buffer.allocUnsafeSlow(Math.max(0, length));
     const filled = await this.file.read(window, this.offset);
     this.window = window.subarray(0, filled);
+    // A file that is shorter than it was has nothing behind its end.
+    if (filled < window.length) this.size_bytes = this.offset + filled;
     this.window_start = this.offset;
     return 0;
   }

@@ -29,6 +29,14 @@ export interface ScannedRecord {
   readonly damaged: boolean;
 }
 
+/** What is wrong with a place of a segment. */
+export type Fault = 'header' | 'link' | 'length' | 'body' | 'padding' | 'no seal';
+
+/** A bad place, and what is wrong with it. */
+export interface FaultyPlace extends CorruptRecord {
+  readonly fault: Fault;
+}
+
 export interface SegmentScan {
   /** Position behind the last record: where the next one goes. */
   readonly end: number;
@@ -38,7 +46,11 @@ export interface SegmentScan {
   readonly ended: boolean;
   /** Bytes behind `end` up to the last record header of this segment: never durable. */
   readonly torn_bytes: number;
-  readonly corrupt: readonly CorruptRecord[];
+  /** Where the torn tail became unreadable, or null if there is none. */
+  readonly torn: FaultyPlace | null;
+  /** Ends with a seal. */
+  readonly sealed: boolean;
+  readonly corrupt: readonly FaultyPlace[];
 }
 
 /**
@@ -55,7 +67,7 @@ export function scanSegment(
   deliver: (record: ScannedRecord) => void,
 ): SegmentScan {
   const header = emptyHeader();
-  const corrupt: CorruptRecord[] = [];
+  const corrupt: FaultyPlace[] = [];
   /** Records of an append whose last record has not been seen yet. */
   const held: ScannedRecord[] = [];
   let at = SEGMENT_HEADER_BYTES;
@@ -64,6 +76,7 @@ export function scanSegment(
   let link = seed;
   let chained = true;
   let sealed = false;
+  let torn: FaultyPlace | null = null;
   /** Of the sound headers behind the first bad place that may be torn. */
   let behind: HeadersBehind | null = null;
 
@@ -81,13 +94,18 @@ export function scanSegment(
 
   while (!sealed && at < bytes.length) {
     const sound = readRecordHeader(bytes, at, at, seed, header);
-    const damaged = !sound || (chained && header.link !== link) || !bodyIsSound(bytes, at, header);
-    if (damaged && !wasDurable(at)) break;
-    if (damaged) {
+    const unlinked = sound && chained && header.link !== link;
+    const fault = !sound ? 'header' : unlinked ? 'link' : bodyFault(bytes, at, header);
+    if (fault !== null) {
       // A mark or seal has no key; that it does not link up says that something before it is missing.
       const keyed = sound && (header.kind === RecordKind.entry || header.kind === RecordKind.state);
       const { group, instance } = keyed ? header : { group: null, instance: null };
-      corrupt.push({ segment, offset: at, group, instance });
+      const place: FaultyPlace = { segment, offset: at, group, instance, fault };
+      if (!wasDurable(at)) {
+        torn = place;
+        break;
+      }
+      corrupt.push(place);
     }
     chained = sound;
     if (!sound) {
@@ -96,21 +114,46 @@ export function scanSegment(
       continue;
     }
     if (header.kind === EngineKind.seal) sealed = true;
-    else if (header.kind !== EngineKind.mark) held.push(toScanned(header, at, damaged));
+    else if (header.kind !== EngineKind.mark) held.push(toScanned(header, at, fault !== null));
     at += recordBytes(header.body_bytes);
     link = header.header_crc;
     if ((header.flags & FLAG_CONTINUES) !== 0) continue;
     release();
   }
-  if (durable_end === Number.POSITIVE_INFINITY) {
-    // Only a sealed segment has a successor: an end without a seal means that records are missing.
-    if (!sealed && chained) corrupt.push({ segment, offset: at, group: null, instance: null });
+  // A file that was cut by a former version, or just so, goes on behind its end.
+  const goes_on = !sealed && (at < bytes.length || (at === bytes.length && chained && at >= durable_end));
+  if (!goes_on) {
+    // Only a sealed segment has a successor, or is full: an end without a seal means that records are missing.
+    if (!sealed && chained) corrupt.push({ segment, offset: at, group: null, instance: null, fault: 'no seal' });
     release();
-    return { end: at, link, ended: true, torn_bytes: 0, corrupt };
+    return { end: at, link, ended: true, torn_bytes: 0, torn: null, sealed, corrupt };
   }
-  const ended = sealed || at >= bytes.length;
-  const torn_bytes = ended ? 0 : tornEnd(bytes, appendStart, at, seed) - appendStart;
-  return { end: appendStart, link: appendLink, ended, torn_bytes, corrupt };
+  const torn_bytes = tornEnd(bytes, appendStart, at, seed) - appendStart;
+  if (torn_bytes === 0) torn = null;
+  return { end: appendStart, link: appendLink, ended: false, torn_bytes, torn, sealed, corrupt };
+}
+
+/**
+ * Offsets of the sound record headers of a segment in [from, through), each read into `header`; what is unreadable
+ * between them is left out. Ends behind a seal.
+ */
+export function* headersOf(
+  bytes: Buffer,
+  seed: number,
+  from: number,
+  through: number,
+  header: RecordHeader,
+): Generator<number, void, void> {
+  let at = from;
+  while (at < through) {
+    if (!readRecordHeader(bytes, at, at, seed, header)) at = nextHeader(bytes, at + 8, seed, header);
+    if (at >= through) return;
+    const next = at + recordBytes(header.body_bytes);
+    const last = header.kind === EngineKind.seal;
+    yield at;
+    if (last) return;
+    at = next;
+  }
 }
 
 function toScanned(header: RecordHeader, offset: number, damaged: boolean): ScannedRecord {
@@ -118,13 +161,14 @@ function toScanned(header: RecordHeader, offset: number, damaged: boolean): Scan
   return { kind, group, instance, offset, body_bytes, damaged };
 }
 
-function bodyIsSound(bytes: Buffer, at: number, header: RecordHeader): boolean {
+function bodyFault(bytes: Buffer, at: number, header: RecordHeader): Fault | null {
   const start = at + RECORD_HEADER_BYTES;
   const end = start + header.body_bytes;
   const padded = at + recordBytes(header.body_bytes);
-  if (padded > bytes.length || crc32c(bytes, start, end) !== header.body_crc) return false;
-  for (let padding = end; padding < padded; padding++) if (bytes[padding] !== 0) return false;
-  return true;
+  if (padded > bytes.length) return 'length';
+  if (crc32c(bytes, start, end) !== header.body_crc) return 'body';
+  for (let padding = end; padding < padded; padding++) if (bytes[padding] !== 0) return 'padding';
+  return null;
 }
 
 /** Position of the next sound header at `from` or behind, or the end of the bytes. */

@@ -77,20 +77,29 @@ export class SpareSegments {
       await file.sync();
     } catch (error) {
       await file.close();
+      await this.files.unlink(path);
       throw error;
     }
     this.spare = { id, file };
   }
 
-  /** Makes the spare a segment of the log under its name; durable when this resolves. */
+  /**
+   * Makes the spare a segment of the log under its name; durable when this resolves. The caller calls `taken` in the step in
+   * which the log goes on in it: until then it is the spare, and no other is prepared.
+   */
   async take(id: number): Promise<LogFile> {
     const spare = this.spare;
     assert(spare !== null && spare.id === id, `the spare is segment ${id}`);
     const { folder } = this.options;
     await this.files.rename(join(folder, spareSegmentName(id)), join(folder, segmentName(id)));
     await this.files.syncFolder(folder);
-    this.spare = null;
     return spare.file;
+  }
+
+  /** The spare is part of the log now. */
+  taken(): void {
+    assert(this.spare !== null, 'a spare was taken');
+    this.spare = null;
   }
 
   /** Takes the file of a segment that is no longer part of the log, or removes it. Not durable. */
@@ -111,9 +120,10 @@ export class SpareSegments {
 
   /** A file of full size, all of whose blocks are written, under the name of a spare. */
   private async openBlank(path: string): Promise<LogFile> {
-    const retired = this.retired.shift();
+    const retired = this.retired[0];
     if (retired !== undefined) {
       await this.files.rename(join(this.options.folder, retiredSegmentName(retired)), path);
+      this.retired.shift();
       return this.files.open(path);
     }
     const file = await this.files.create(path);
@@ -138,26 +148,35 @@ export class SpareSegments {
   }
 
   private async adoptSpare(name: string, id: number): Promise<boolean> {
-    const { folder, identity, segment_bytes } = this.options;
-    const file = await this.files.open(join(folder, name));
+    const file = await this.files.open(join(this.options.folder, name));
+    const adopted = await this.makeDurable(file, id).catch(async (error: unknown) => {
+      await file.close();
+      throw error;
+    });
+    if (adopted) this.spare = { id, file };
+    else await file.close();
+    return adopted;
+  }
+
+  /** False if the file is no sound spare for the segment `id`. */
+  private async makeDurable(file: LogFile, id: number): Promise<boolean> {
+    const { identity, segment_bytes } = this.options;
+    if ((await file.size()) !== segment_bytes) return false;
     const block = Buffer.alloc(SEGMENT_HEADER_BYTES);
     await file.read(block, 0);
-    const header = (await file.size()) === segment_bytes ? checkSegmentHeader(block, identity, id) : null;
-    if (header === null || header.version !== FORMAT_VERSION || header.segment_bytes !== segment_bytes) {
-      await file.close();
-      return false;
-    }
-    // It may have been read from memory that never reached the disk.
+    const header = checkSegmentHeader(block, identity, id);
+    if (header === null || header.version !== FORMAT_VERSION || header.segment_bytes !== segment_bytes) return false;
+    // It may have been read from memory whose sync never came, or failed.
+    await file.write([block], 0);
     await file.sync();
-    this.spare = { id, file };
     return true;
   }
 
   private async adoptRetired(name: string, id: number): Promise<boolean> {
     if (this.retired.length >= RETIRED_MAX) return false;
     const file = await this.files.open(join(this.options.folder, name));
-    const usable = (await file.size()) === this.options.segment_bytes;
-    await file.close();
+    const size_bytes = await file.size().finally(() => file.close());
+    const usable = size_bytes === this.options.segment_bytes;
     if (usable) this.retired.push(id);
     return usable;
   }

@@ -20,9 +20,13 @@ export function replicaOf(ballot: Ballot): number {
   return ballot % REPLICA_RANGE;
 }
 
+export function roundOf(ballot: Ballot): number {
+  return Math.floor(ballot / REPLICA_RANGE);
+}
+
 /** The lowest ballot of `replica` above `ballot`. */
 export function nextBallot(ballot: Ballot, replica: number): Ballot {
-  const round = Math.floor(ballot / REPLICA_RANGE) + 1;
+  const round = roundOf(ballot) + 1;
   return brand(round * REPLICA_RANGE + replica);
 }
 
