@@ -136,7 +136,7 @@ function drawFaults(random: Random): Faults {
     write_error: random.chance(0.25) ? random.between(0, 0.001) : 0,
     sync_error: random.chance(0.25) ? random.between(0, 0.001) : 0,
     full_disk_mean_ms: mean(5_000, 30_000),
-    damage: random.chance(0.25) ? 0.1 : 0,
+    damage: random.chance(0.25) ? 0.25 : 0,
     wipe: WIPED_DISKS ? rate(0.05) : 0,
   };
 }
