@@ -12,6 +12,7 @@ import { type Identity, logIdentity } from '../../src/ts/paxos/identity.js';
 import { PaxosNode } from '../../src/ts/paxos/node.js';
 import { recordOf } from '../../src/ts/paxos/records.js';
 import type { Command, Replica, StateMachine } from '../../src/ts/paxos/replicated_log.js';
+import { PROCESS_RUNTIME } from '../../src/ts/paxos/runtime.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
 import { freePorts, HOST, reportOf, until } from './sockets.js';
@@ -104,7 +105,7 @@ class Cluster {
         core: this.core,
         checkpoints: this.checkpoints,
         propose_timeout_ms: 20_000,
-        clock: { monotonic_ms: () => performance.now(), wall_ms: () => Date.now() + this.wall_ahead_ms },
+        runtime: { ...PROCESS_RUNTIME, wall_ms: () => Date.now() + this.wall_ahead_ms },
         logger: { info: (line) => this.infos.push(line), warn: (line) => this.warnings.push(line) },
         onNoMaster: () => this.masterless.push(replica),
         onFailure: (error) => this.failures.push(error),

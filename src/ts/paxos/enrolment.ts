@@ -2,7 +2,6 @@
  * Who this replica is among the others, and whether it may vote: performs on the log and the connections what the state
  * machine of `formation.ts` wants, and keeps people informed.
  */
-import { randomBytes } from 'node:crypto';
 import type { LogEngine, LogRecord } from '../wal/engine.js';
 import {
   Formation,
@@ -16,6 +15,7 @@ import type { Admission } from './incoming.js';
 import { holdsGroups, nodeRecordsOf, readNodeRecords } from './node_records.js';
 import type { Replica } from './replicated_log.js';
 import type { Birth, Report } from './report.js';
+import type { Runtime } from './runtime.js';
 import type { Introductions, TransportLogger } from './transport.js';
 import type { VotePosition } from './vote_position.js';
 
@@ -28,6 +28,7 @@ export interface EnrolmentOptions {
   readonly replicas: readonly Replica[];
   readonly log: LogEngine;
   readonly position: VotePosition;
+  readonly runtime: Pick<Runtime, 'seed' | 'after'>;
   readonly form_with_majority: boolean;
   readonly logger: TransportLogger;
   /** Appends records; `durable(record)` has to follow. */
@@ -51,7 +52,7 @@ export class Enrolment implements Introductions {
   #settleIntroduced: { resolve: () => void; reject: (error: Error) => void } | null = null;
   #objection: string | null = null;
   #callers = 0;
-  #majority_timer: NodeJS.Timeout | null = null;
+  #stopMajorityTimer: () => void = () => undefined;
 
   /** Throws LOG_CORRUPT, CONFIG. */
   constructor(options: EnrolmentOptions) {
@@ -64,7 +65,7 @@ export class Enrolment implements Introductions {
       return `replica ${id}${replica === undefined ? '' : ` (${replica.host}:${replica.paxos_port})`}`;
     };
     this.#formation = new Formation(
-      { place, replicas: replicas.length, run: randomBirth(), nameOf },
+      { place, replicas: replicas.length, run: this.#randomBirth(), nameOf },
       { ...own, start: own.start + 1 },
       found.peers,
     );
@@ -84,17 +85,17 @@ export class Enrolment implements Introductions {
   /** This replica can be reached and reaches the others, as far as they are there. */
   listening(): void {
     if (!this.#options.form_with_majority) return;
-    this.#majority_timer = setTimeout(() => {
+    this.#stopMajorityTimer = this.#options.runtime.after(FORM_WITH_MAJORITY_AFTER_MS, () => {
       if (this.#formation.report.formed === null) {
         this.#options.logger.warn('forms a cluster with a majority of the replicas, as --form-with-majority says');
       }
       this.#take({ type: 'form_with_majority' });
-    }, FORM_WITH_MAJORITY_AFTER_MS);
+    });
   }
 
   /** Takes no part any more. */
   close(reason: Error): void {
-    if (this.#majority_timer !== null) clearTimeout(this.#majority_timer);
+    this.#stopMajorityTimer();
     this.#settleIntroduced?.reject(reason);
     for (const answer of this.#answers.values()) answer({ type: 'refuse', reason: 'this replica stops' });
     this.#answers.clear();
@@ -140,7 +141,7 @@ export class Enrolment implements Introductions {
   }
 
   foundOld(_place: number, told: Report): void {
-    this.#take({ type: 'rebirth', told: told.birth, birth: randomBirth(), origin: 'old' });
+    this.#take({ type: 'rebirth', told: told.birth, birth: this.#randomBirth(), origin: 'old' });
   }
 
   lost(place: number): void {
@@ -149,7 +150,7 @@ export class Enrolment implements Introductions {
 
   #newOwn(): OwnRecord {
     const { log, logger, place, replicas } = this.#options;
-    const birth = randomBirth();
+    const birth = this.#randomBirth();
     if (!holdsGroups(log)) return { birth, start: 0, origin: 'empty', agreed: null, formed: null, member: null };
     logger.info('the data folder was made before clusters kept records of who founded them: this replica is a founder');
     return { birth, start: 0, origin: 'votes', agreed: null, formed: replicas.map(() => null), member: place };
@@ -216,8 +217,10 @@ export class Enrolment implements Introductions {
     this.#answers.delete(caller);
     answer(verdict.type === 'welcome' ? { type: 'welcome', report: this.#formation.report } : verdict);
   }
-}
 
-function randomBirth(): Birth {
-  return randomBytes(8).toString('hex');
+  #randomBirth(): Birth {
+    const { runtime } = this.#options;
+    const half = (): string => runtime.seed().toString(16).padStart(8, '0');
+    return half() + half();
+  }
 }

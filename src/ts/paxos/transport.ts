@@ -60,6 +60,21 @@ export interface TransportStats {
   readonly connected_peers: number;
 }
 
+/** The way to the peers, as a node sees it. */
+export interface Connections {
+  /** Queues a message; it leaves with `flush`. */
+  send(to: number, group: number, message: Message): void;
+  /** Sends what was queued since the last call. */
+  flush(): void;
+  /** Tells all peers what this replica is now. */
+  tell(): void;
+  /** Gives up all connections that this replica dialled, and dials new ones: it is not who it was. */
+  reintroduce(): void;
+  stats(): TransportStats;
+  /** Nothing is sent or received any more. */
+  close(): Promise<void>;
+}
+
 /** The two connections to a peer. */
 interface Lanes {
   readonly control: Outgoing;
@@ -69,7 +84,7 @@ interface Lanes {
   objection: string | null;
 }
 
-export class Transport {
+export class Transport implements Connections {
   readonly #options: TransportOptions;
   readonly #server: Server;
   readonly #incoming: Incoming;
