@@ -2,6 +2,8 @@ import test from 'ava';
 import type { OwnRecord } from '../../src/ts/paxos/formation.js';
 import { holdsGroups, NODE_GROUP, nodeRecordsOf, readNodeRecords } from '../../src/ts/paxos/node_records.js';
 import type { KnownPeer } from '../../src/ts/paxos/peer_memory.js';
+import type { CorruptRecord, LogEngine } from '../../src/ts/wal/engine.js';
+import { fakeLog } from './fake_log.js';
 import { reportOf } from './sockets.js';
 
 const [a, b, c] = [1, 2, 3].map((seed) => reportOf(seed).birth);
@@ -16,8 +18,12 @@ const own: OwnRecord = {
 const peers: KnownPeer[] = [{ place: 2, birth: b ?? '', start: 1, run: c ?? '', position: 2 ** 40, votes: true }];
 
 /** State records as a log gives them back. */
-function logOf(bodies: readonly (string | Uint8Array)[]): { state(group: number, slot: number): Uint8Array | null } {
+function logOf(
+  bodies: readonly (string | Uint8Array)[],
+  corrupt: readonly CorruptRecord[] = [],
+): Pick<LogEngine, 'state' | 'recovery'> {
   return {
+    recovery: fakeLog({ corrupt }).log.recovery,
     state: (group, slot) => {
       const body = bodies[slot];
       return group !== NODE_GROUP || body === undefined ? null : Buffer.from(body);
@@ -58,6 +64,15 @@ test('records that cannot be understood are refused, and so is another number of
     const body = JSON.stringify({ version: 1, peers: [{ ...peers[0], ...wrong }] });
     t.throws(() => readNodeRecords(logOf([written()[0] ?? '', body]), 3), { code: 'LOG_CORRUPT' }, body);
   }
+});
+
+test('a record in place of a damaged one is not gone by', (t) => {
+  const damaged = (group: number): CorruptRecord => ({ segment: 1, offset: 64, group, instance: 1 });
+  t.throws(() => readNodeRecords(logOf(written(), [damaged(NODE_GROUP)]), 3), {
+    code: 'LOG_CORRUPT',
+    message: /damaged/,
+  });
+  t.deepEqual(readNodeRecords(logOf(written(), [damaged(0)]), 3), { own, peers });
 });
 
 test('a log with node records alone holds nothing of a Paxos group', (t) => {

@@ -29,7 +29,9 @@ export function nodeRecordsOf(own: OwnRecord, peers: readonly KnownPeer[]): LogR
 }
 
 /** Reads the records of one of `replicas` replicas. Throws LOG_CORRUPT if they are damaged or newer software wrote them. */
-export function readNodeRecords(log: Pick<LogEngine, 'state'>, replicas: number): NodeRecords {
+export function readNodeRecords(log: Pick<LogEngine, 'state' | 'recovery'>, replicas: number): NodeRecords {
+  // The log gives back the record before the damaged one: whoever went by it would have forgotten something.
+  if (log.recovery.corrupt.some(({ group }) => group === NODE_GROUP)) throw malformed('it is damaged');
   const own = log.state(NODE_GROUP, SLOT_OWN);
   const peers = log.state(NODE_GROUP, SLOT_PEERS);
   return {
