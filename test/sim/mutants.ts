@@ -172,13 +172,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a restart forgets the promise',
-    changes: [
-      {
-        file: 'paxos/records.js',
-        from: 'promised: promised === null ? NO_BALLOT : ballotFrom(readU64(promised))',
-        to: 'promised: NO_BALLOT',
-      },
-    ],
+    changes: [{ file: 'paxos/records.js', from: 'promised: promisedIn(log, group)', to: 'promised: NO_BALLOT' }],
   },
   {
     name: 'values that a restart keeps are applied though nobody knows that they were chosen',
@@ -201,6 +195,42 @@ export const MUTANTS: readonly Mutant[] = [
         file: 'paxos/value_cache.js',
         from: 'this.#groups.get(group)?.get(instance)',
         to: 'this.#groups.get(0)?.get(instance)',
+      },
+    ],
+  },
+  {
+    name: 'a replica votes before others found that its folder is not an older copy',
+    changes: [
+      { file: 'paxos/formation.js', from: 'if (this.#witnesses().length < this.#quorum - 1)', to: 'if (false)' },
+    ],
+  },
+  {
+    name: 'an older copy of a folder is not found out',
+    changes: [
+      {
+        file: 'paxos/peer_memory.js',
+        from: 'return start <= known.start || position < known.position;',
+        to: 'return false;',
+      },
+    ],
+  },
+  {
+    name: 'a replica on an empty folder takes itself for the founder that it was',
+    changes: [
+      {
+        file: 'paxos/formation.js',
+        from: 'const member = founders[place - 1] === this.#own.birth ? place : null;',
+        to: 'const member = place;',
+      },
+    ],
+  },
+  {
+    name: 'the log is truncated to its checkpoint, though items before it are needed',
+    changes: [
+      {
+        file: 'paxos/checkpoint_store.js',
+        from: 'this.#log.truncate(group, record.first_retained);',
+        to: 'this.#log.truncate(group, record.instance + 1);',
       },
     ],
   },
