@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { ballotFrom, NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
 import type { LogWrite } from '../../src/ts/paxos/core/types.js';
@@ -44,7 +45,7 @@ async function restored(
   engine: LogEngine,
 ): Promise<{ applied: string[]; state: Awaited<ReturnType<typeof restoreGroup>> }> {
   const applied: string[] = [];
-  const state = await restoreGroup(engine, GROUP, (instance, value) => {
+  const state = await restoreGroup(engine, GROUP, crc32, (instance, value) => {
     applied.push(`${instance} ${Buffer.from(value).toString()}`);
   });
   return { applied, state };
@@ -53,7 +54,7 @@ async function restored(
 test('an empty log restores to nothing', async (t) => {
   const { applied, state } = await restored(await log(t));
   t.deepEqual(applied, []);
-  t.deepEqual(state, { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, entries: [] });
+  t.deepEqual(state, { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, chain: 0, entries: [] });
 });
 
 test('what is known to be chosen is applied in order, what is above comes back as accepted', async (t) => {
@@ -65,6 +66,7 @@ test('what is known to be chosen is applied in order, what is above comes back a
   t.is(state.promised, ballotFrom(300));
   t.is(state.longest_grant_ms, 400);
   t.is(state.chosen_through, 2);
+  t.is(state.chain, crc32('value 2 of 257', crc32('value 1 of 257')));
   t.deepEqual(
     state.entries.map(({ instance, ballot }) => [instance, ballot]),
     [

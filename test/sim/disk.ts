@@ -1,5 +1,6 @@
 /** A simulated log: appends become durable in order after a while; a crash keeps a prefix of those that had not. */
 
+import { crc32 } from 'node:zlib';
 import { NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
 import type { Restored } from '../../src/ts/paxos/core/state.js';
 import type { AcceptedEntry, LogWrite } from '../../src/ts/paxos/core/types.js';
@@ -52,16 +53,19 @@ export class SimDisk {
 
   /** What a restart reads; `apply` gets the prefix known to be chosen. */
   restore(apply: (entry: AcceptedEntry) => void): Restored {
+    let chain = 0;
     for (let instance = 1; instance <= this.#mark; instance += 1) {
       const entry = this.#entries.get(instance);
       if (entry === undefined) throw new Error(`instance ${instance} below the mark ${this.#mark} is not on disk`);
       apply(entry);
+      chain = crc32(entry.value, chain);
     }
     const entries = [...this.#entries.values()].filter((entry) => entry.instance > this.#mark);
     return {
       promised: this.#promised,
       longest_grant_ms: this.#longest_grant_ms,
       chosen_through: this.#mark,
+      chain,
       entries,
     };
   }

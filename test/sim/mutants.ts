@@ -106,7 +106,11 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the lease counts from the answer',
     changes: [
-      { file: 'leader.js', from: 'noteGrant(role, from, sent_at_ms);', to: 'noteGrant(role, from, state.now_ms);' },
+      {
+        file: 'leader.js',
+        from: 'noteGrant(role, from, message.sent_at_ms);',
+        to: 'noteGrant(role, from, state.now_ms);',
+      },
     ],
   },
   {

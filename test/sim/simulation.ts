@@ -3,6 +3,7 @@
  * rates are drawn from the seed, then everything heals and must converge. No value depends on anything but the seed.
  */
 import { createHash, type Hash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import { Group } from '../../src/ts/paxos/core/group.js';
 import {
   type CoreOptions,
@@ -154,7 +155,8 @@ export class Simulation {
     replica.applied_through = 0;
     const restored = replica.disk.restore(({ instance, value }) => this.#applied(replica, instance, value));
     const members = this.#replicas.map(({ id }) => id);
-    const config = { group: 0, self: replica.id, members, options: this.#core, seed: this.#options.seed };
+    const { seed } = this.#options;
+    const config = { group: 0, self: replica.id, members, options: this.#core, checksum: crc32, seed };
     replica.group = new Group(config, restored, this.#clock(replica));
     replica.incarnation += 1;
     this.#trace(`${replica.id} starts: chosen ${restored.chosen_through}, ${restored.entries.length} above`);

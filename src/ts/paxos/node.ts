@@ -4,6 +4,7 @@
  * frame to each peer.
  */
 import { performance } from 'node:perf_hooks';
+import { crc32 } from 'node:zlib';
 import { assert, type ErrorCode, PhxError } from '../errors.js';
 import type { LogEngine } from '../wal/engine.js';
 import type { GroupMessage } from './codec.js';
@@ -110,11 +111,11 @@ export class PaxosNode implements ReplicatedLog {
     const members = options.replicas.map((replica) => replica.id);
     const groups: Group[] = [];
     for (let group = 0; group < identity.groups; group += 1) {
-      const restored = await restoreGroup(log, group, (instance, value) => {
+      const restored = await restoreGroup(log, group, crc32, (instance, value) => {
         stateMachine.apply(group, instance, commandsIn(value));
       });
       const seed = Math.floor(Math.random() * 2 ** 32);
-      const config = { group, self: identity.replica, members, options: options.core, seed };
+      const config = { group, self: identity.replica, members, options: options.core, checksum: crc32, seed };
       groups.push(new Group(config, restored, clock.monotonic_ms()));
     }
     const node = new PaxosNode(options, clock, groups);

@@ -5,6 +5,7 @@
 import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
 import { ballotFrom, NO_BALLOT } from './core/ballot.js';
+import { Chain, type Checksum } from './core/chain.js';
 import type { Restored } from './core/state.js';
 import type { AcceptedEntry, LogWrite } from './core/types.js';
 
@@ -57,6 +58,7 @@ export function entryOf(instance: number, body: Uint8Array): StoredEntry {
 export async function restoreGroup(
   log: LogEngine,
   group: number,
+  checksum: Checksum,
   apply: (instance: number, value: Uint8Array) => void,
 ): Promise<Restored> {
   const damaged = log.recovery.corrupt.find((record) => record.group === null || record.group === group);
@@ -67,6 +69,7 @@ export async function restoreGroup(
   const bounds = log.bounds(group);
   const above = new Map<number, AcceptedEntry>();
   let chosen_through = 0;
+  const chain = new Chain(checksum, { instance: 0, chain: 0 });
   let applied = 0;
   let next = bounds?.first ?? 1;
   while (bounds !== null && next <= bounds.last) {
@@ -78,7 +81,10 @@ export async function restoreGroup(
       chosen_through = Math.max(chosen_through, entry.chosen_through);
       next = instance + 1;
     }
-    applied = applyPrefix(above, applied, chosen_through, apply);
+    applied = applyPrefix(above, applied, chosen_through, (instance, value) => {
+      chain.add(instance, value);
+      apply(instance, value);
+    });
   }
   if (applied < chosen_through) {
     throw new PhxError('LOG_CORRUPT', `group ${group}: chosen instance ${applied + 1} is missing from the log`);
@@ -89,6 +95,7 @@ export async function restoreGroup(
     promised: promised === null ? NO_BALLOT : ballotFrom(readU64(promised)),
     longest_grant_ms: longest === null ? 0 : readU64(longest),
     chosen_through,
+    chain: chain.end.chain,
     entries: [...above.values()],
   };
 }

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { ballotFrom, NO_BALLOT } from '../../../src/ts/paxos/core/ballot.js';
 import type { Message } from '../../../src/ts/paxos/core/types.js';
-import { ballotOf, EMPTY, entryAt, heartbeatAt, Probe, textsOf } from './probe.js';
+import { ballotOf, EMPTY, entryAt, heartbeatAt, Probe, replyTo, textsOf } from './probe.js';
 
 test('no prepare leaves before the own promise is durable', (t) => {
   const probe = new Probe();
@@ -77,7 +77,7 @@ test('a leader whose source of chosen values is gone asks for promises again', (
     probe.pass(40);
     const heartbeat = probe.take('heartbeat').at(-1);
     if (heartbeat !== undefined) {
-      probe.receive(3, { type: 'heartbeat_reply', ballot, sent_at_ms: heartbeat.sent_at_ms });
+      probe.receive(3, replyTo({ ballot, sent_at_ms: heartbeat.sent_at_ms }));
     }
     probe.sync();
   }

@@ -1,7 +1,8 @@
 /** One protocol core of three, whose peers and disk are the test. */
+import { crc32 } from 'node:zlib';
 import { ballotFrom, NO_BALLOT } from '../../../src/ts/paxos/core/ballot.js';
 import { Group } from '../../../src/ts/paxos/core/group.js';
-import type { Restored } from '../../../src/ts/paxos/core/state.js';
+import type { GroupConfig, Restored } from '../../../src/ts/paxos/core/state.js';
 import {
   type AcceptedEntry,
   type CoreOptions,
@@ -13,7 +14,12 @@ import {
 } from '../../../src/ts/paxos/core/types.js';
 import { batchValue, commandsOf } from '../../../src/ts/paxos/core/value.js';
 
-export const EMPTY: Restored = { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, entries: [] };
+export const EMPTY: Restored = { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, chain: 0, entries: [] };
+
+/** Replica 1 of group 0. */
+export function configOf(options: Partial<CoreOptions>, members: readonly number[]): GroupConfig {
+  return { group: 0, self: 1, members, options: { ...DEFAULT_CORE_OPTIONS, ...options }, checksum: crc32, seed: 7 };
+}
 
 type MessageOf<Type extends Message['type']> = Message & { type: Type };
 
@@ -29,8 +35,7 @@ export class Probe {
   now_ms = 1;
 
   constructor(options: Partial<CoreOptions> = {}, restored: Restored = EMPTY, members: readonly number[] = [1, 2, 3]) {
-    const config = { group: 0, self: 1, members, options: { ...DEFAULT_CORE_OPTIONS, ...options }, seed: 7 };
-    this.group = new Group(config, restored, 0);
+    this.group = new Group(configOf(options, members), restored, 0);
   }
 
   step(input: Input): void {
@@ -95,7 +100,7 @@ export class Probe {
   grant(): void {
     const heartbeat = this.take('heartbeat').at(-1);
     if (heartbeat === undefined) throw new Error('no heartbeat was sent');
-    this.receive(2, { type: 'heartbeat_reply', ballot: heartbeat.ballot, sent_at_ms: heartbeat.sent_at_ms });
+    this.receive(2, replyTo(heartbeat));
   }
 
   get master(): boolean {
@@ -146,7 +151,13 @@ export function acceptAt(ballot: number, instance: number, text: string, chosen_
 }
 
 export function heartbeatAt(ballot: number, chosen_through: number, sent_at_ms = 0): Message {
-  return { type: 'heartbeat', ballot: ballotFrom(ballot), chosen_through, sent_at_ms, lease_ms: 400 };
+  const applied_through = chosen_through;
+  return { type: 'heartbeat', ballot: ballotFrom(ballot), chosen_through, applied_through, sent_at_ms, lease_ms: 400 };
+}
+
+/** Grants the lease that a heartbeat asks for, and says nothing of the chain. */
+export function replyTo({ ballot, sent_at_ms }: Pick<MessageOf<'heartbeat'>, 'ballot' | 'sent_at_ms'>): Message {
+  return { type: 'heartbeat_reply', ballot, sent_at_ms, granted: true, instance: 0, chain: 0 };
 }
 
 /** The ballot of round `round` of `replica`. */

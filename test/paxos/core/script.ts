@@ -2,6 +2,7 @@
  * Three protocol cores driven by hand: a scenario says what is delivered, lost, made durable and when time passes, and
  * everything that happens becomes a line of a readable trace.
  */
+import { crc32 } from 'node:zlib';
 import { NO_BALLOT, replicaOf } from '../../../src/ts/paxos/core/ballot.js';
 import { Group } from '../../../src/ts/paxos/core/group.js';
 import type { Restored } from '../../../src/ts/paxos/core/state.js';
@@ -107,7 +108,7 @@ export class Script {
     if (this.#now_ms > 0) {
       this.#line(`${id} starts: promised ${ballotText(restored.promised)}, chosen through ${restored.chosen_through}`);
     }
-    const config = { group: 0, self: id, members: [1, 2, 3], options: this.#options, seed: id };
+    const config = { group: 0, self: id, members: [1, 2, 3], options: this.#options, checksum: crc32, seed: id };
     node.group = new Group(config, restored, this.#now_ms);
   }
 
@@ -224,8 +225,13 @@ export class Script {
       promised: promise?.type === 'promise' ? promise.ballot : NO_BALLOT,
       longest_grant_ms: grant?.type === 'longest_grant' ? grant.lease_ms : 0,
       chosen_through,
+      chain: this.#chain(entries.filter(({ instance }) => instance <= chosen_through)),
       entries: entries.filter(({ instance }) => instance > chosen_through),
     };
+  }
+
+  #chain(chosen: readonly AcceptedEntry[]): number {
+    return chosen.reduce((seed, { value }) => crc32(value, seed), 0);
   }
 
   #node(id: number): Node {
@@ -286,6 +292,8 @@ function messageText(message: Message): string {
       return `fetch ${message.from} to ${message.through}`;
     case 'learn':
       return `learn ${message.entries.map((entry) => `${entry.instance} ${valueText(entry.value)}`).join(', ')}`;
+    case 'diverged':
+      return `diverged at ${message.instance}`;
     case 'heartbeat':
     case 'heartbeat_reply':
       return message.type;

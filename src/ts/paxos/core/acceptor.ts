@@ -1,6 +1,7 @@
 /** The acceptor: promises, acceptances and lease grants. Nothing it says leaves before the disk holds it. */
 import { assert } from '../../errors.js';
 import { type Ballot, replicaOf } from './ballot.js';
+import { linkFor } from './divergence.js';
 import { applyChosen, heedClaim } from './learner.js';
 import { type GroupState, type LeaseRequest, noteGrant } from './state.js';
 import type { AcceptedEntry, Message } from './types.js';
@@ -109,7 +110,7 @@ export function onAcceptedDurable(state: GroupState, instance: number, ballot: B
 
 /** A leader asks for its lease and tells what is chosen. */
 export function onHeartbeat(state: GroupState, leader: number, message: Message & { type: 'heartbeat' }): void {
-  const { ballot, sent_at_ms, lease_ms, chosen_through } = message;
+  const { ballot, sent_at_ms, lease_ms, chosen_through, applied_through } = message;
   if (ballot < state.promised) {
     state.send(leader, { type: 'reject', ballot, promised: state.promised });
     return;
@@ -118,7 +119,7 @@ export function onHeartbeat(state: GroupState, leader: number, message: Message 
   // A heartbeat moves the role alone; promises are given to prepare and accept, which the disk records.
   submit(state, ballot);
   state.leader = leader;
-  grantLease(state, { leader, ballot, sent_at_ms, lease_ms });
+  grantLease(state, { leader, ballot, sent_at_ms, lease_ms, applied_through });
   heedClaim(state, leader, ballot, chosen_through);
 }
 
@@ -138,7 +139,8 @@ export function grantLease(state: GroupState, request: LeaseRequest): void {
   state.election_at_ms = state.grant.until_ms + state.jitter();
   const { leader, ballot, sent_at_ms } = request;
   if (leader !== state.config.self) {
-    state.send(leader, { type: 'heartbeat_reply', ballot, sent_at_ms });
+    const { instance, chain } = linkFor(state, request.applied_through);
+    state.send(leader, { type: 'heartbeat_reply', ballot, sent_at_ms, granted: true, instance, chain });
   } else if (state.role.type === 'leader' && state.role.ballot === ballot) {
     noteGrant(state.role, leader, sent_at_ms);
   }

@@ -5,6 +5,7 @@
  */
 import { grantLease, onAccept, onAcceptedDurable, onHeartbeat, onPrepare, onPreVote, onPromised } from './acceptor.js';
 import type { Ballot } from './ballot.js';
+import { onDiverged } from './divergence.js';
 import { collect, onOwnPromise, onPreVoteReply, onReject, tickElection } from './election.js';
 import {
   expireProposals,
@@ -98,6 +99,11 @@ export class Group {
     return this.#state.applied_through;
   }
 
+  /** The link of the checksum chain at `applied_through`. */
+  get chain(): number {
+    return this.#state.chain.end.chain;
+  }
+
   /** Proposals that wait for a place in the window. */
   get waiting(): number {
     return this.#state.waiting.length;
@@ -133,7 +139,10 @@ function onMessage(state: GroupState, from: number, message: Message): void {
       onHeartbeat(state, from, message);
       break;
     case 'heartbeat_reply':
-      onHeartbeatReply(state, from, message.ballot, message.sent_at_ms);
+      onHeartbeatReply(state, from, message);
+      break;
+    case 'diverged':
+      onDiverged(state, message);
       break;
     case 'fetch':
       onFetch(state, from, message.from, message.through);

@@ -2,10 +2,11 @@
 import { assert } from '../../errors.js';
 import { accept, grantLease, stepDown } from './acceptor.js';
 import type { Ballot } from './ballot.js';
+import { compareChains } from './divergence.js';
 import { startPrepare } from './election.js';
 import { advanceChosen, fetchGap } from './learner.js';
 import { type GroupState, type Leader, noteGrant, type Role } from './state.js';
-import type { AcceptedEntry, Proposal } from './types.js';
+import type { AcceptedEntry, Message, Proposal } from './types.js';
 import { batchValue, noopValue } from './value.js';
 
 /**
@@ -39,6 +40,7 @@ export function becomeLeader(state: GroupState, candidate: Role & { type: 'candi
     barrier: last,
     in_flight: new Map(),
     granted: new Map(),
+    comparisons: new Map(),
     since_ms: state.now_ms,
     void_until_ms: Number.NEGATIVE_INFINITY,
     heartbeat_at_ms: state.now_ms,
@@ -96,15 +98,20 @@ function heartbeat(state: GroupState, leader: Leader): void {
   const { ballot } = leader;
   leader.heartbeat_at_ms = now_ms + options.heartbeat_ms;
   const { lease_ms } = options;
-  grantLease(state, { leader: self, ballot, sent_at_ms: now_ms, lease_ms });
-  const chosen_through = state.chosen_through;
-  state.broadcast({ type: 'heartbeat', ballot, chosen_through, sent_at_ms: now_ms, lease_ms });
+  const { chosen_through, applied_through } = state;
+  grantLease(state, { leader: self, ballot, sent_at_ms: now_ms, lease_ms, applied_through });
+  state.broadcast({ type: 'heartbeat', ballot, chosen_through, applied_through, sent_at_ms: now_ms, lease_ms });
 }
 
-export function onHeartbeatReply(state: GroupState, from: number, ballot: Ballot, sent_at_ms: number): void {
+export function onHeartbeatReply(
+  state: GroupState,
+  from: number,
+  message: Message & { type: 'heartbeat_reply' },
+): void {
   const { role } = state;
-  if (role.type !== 'leader' || role.ballot !== ballot) return;
-  noteGrant(role, from, sent_at_ms);
+  if (role.type !== 'leader' || role.ballot !== message.ballot) return;
+  if (message.granted) noteGrant(role, from, message.sent_at_ms);
+  compareChains(state, role, from, message);
 }
 
 /** The lease is void, and so are the answers to heartbeats that are under way: nobody knows how old they are. */

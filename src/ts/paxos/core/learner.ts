@@ -47,6 +47,7 @@ export function applyChosen(state: GroupState): void {
       for (const proposal of pending.proposals) state.refuse(proposal, 'NOT_MASTER');
     }
     state.applied_through = instance;
+    state.chain.add(instance, entry.value);
     state.dropEntry(instance);
     // A leader may learn from elsewhere that what it proposes again was chosen long ago.
     if (state.role.type === 'leader') state.role.in_flight.delete(instance);

@@ -1,6 +1,8 @@
 /** The state of one Paxos group on one replica, and the few operations that all roles share. */
 import { assert } from '../../errors.js';
 import { type Ballot, NO_BALLOT } from './ballot.js';
+import { Chain, type Checksum } from './chain.js';
+import type { Comparison } from './divergence.js';
 import type { AcceptedEntry, CoreOptions, Effect, LogWrite, Message, Proposal, Refusal } from './types.js';
 
 /** An accepted value above the applied prefix. */
@@ -26,6 +28,8 @@ export interface LeaseRequest {
   readonly ballot: Ballot;
   readonly sent_at_ms: number;
   readonly lease_ms: number;
+  /** Up to where the leader had applied. */
+  readonly applied_through: number;
 }
 
 /** What a leader has in flight for one instance. */
@@ -62,6 +66,8 @@ export interface Leader {
   readonly in_flight: Map<number, InFlight>;
   /** For each acceptor the time, on this clock, of the newest heartbeat for which it granted the lease. */
   readonly granted: Map<number, number>;
+  /** How the peers' checksum chains compare to the own one. */
+  readonly comparisons: Map<number, Comparison>;
   /** Since when it may expect to have a lease: since it leads, or since the clock jumped. */
   since_ms: number;
   /** Grants of heartbeats sent up to then are void: the clock jumped. */
@@ -91,6 +97,8 @@ export interface Restored {
   readonly longest_grant_ms: number;
   /** Everything up to here is chosen and already applied again. */
   readonly chosen_through: number;
+  /** The link of the checksum chain at `chosen_through`. */
+  readonly chain: number;
   /** Values accepted above. */
   readonly entries: readonly AcceptedEntry[];
 }
@@ -101,6 +109,8 @@ export interface GroupConfig {
   /** Ids of all acceptors, self included. */
   readonly members: readonly number[];
   readonly options: CoreOptions;
+  /** Links the values of the checksum chain; the same on all replicas. */
+  readonly checksum: Checksum;
   /** Seeds the jitter of elections. */
   readonly seed: number;
 }
@@ -115,6 +125,7 @@ export class GroupState {
 
   chosen_through: number;
   applied_through: number;
+  readonly chain: Chain;
   claim: Claim = { from: 0, ballot: NO_BALLOT, through: 0 };
   /** When the gap below the claim was first seen at the present chosen prefix, or null. */
   gap_since_ms: number | null = null;
@@ -152,6 +163,7 @@ export class GroupState {
     this.highest_seen = restored.promised;
     this.chosen_through = restored.chosen_through;
     this.applied_through = restored.chosen_through;
+    this.chain = new Chain(config.checksum, { instance: restored.chosen_through, chain: restored.chain });
     this.#random = (config.seed ^ (config.group * 0x9e3779b9) ^ (config.self * 0x85ebca6b)) >>> 0;
     for (const entry of restored.entries) {
       assert(entry.instance > restored.chosen_through, 'restored entries lie above the chosen prefix');
@@ -164,6 +176,11 @@ export class GroupState {
 
   get quorum(): number {
     return Math.floor(this.config.members.length / 2) + 1;
+  }
+
+  /** Whether the members for which `has` holds are a majority. */
+  isQuorum(has: (id: number) => boolean): boolean {
+    return this.config.members.filter(has).length >= this.quorum;
   }
 
   get peers(): readonly number[] {

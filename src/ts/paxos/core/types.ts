@@ -36,15 +36,29 @@ export type Message =
   | { readonly type: 'accepted'; readonly ballot: Ballot; readonly instances: readonly number[] }
   /** A ballot below the promise was refused. */
   | { readonly type: 'reject'; readonly ballot: Ballot; readonly promised: Ballot }
-  /** Asks for a lease of `lease_ms`, tells what is chosen. `sent_at_ms` is on the leader's clock, echoed by the reply. */
+  /**
+   * Asks for a lease of `lease_ms`, tells what is chosen and up to where the leader has applied it. `sent_at_ms` is on
+   * the leader's clock, echoed by the reply.
+   */
   | {
       readonly type: 'heartbeat';
       readonly ballot: Ballot;
       readonly chosen_through: number;
+      readonly applied_through: number;
       readonly sent_at_ms: number;
       readonly lease_ms: number;
     }
-  | { readonly type: 'heartbeat_reply'; readonly ballot: Ballot; readonly sent_at_ms: number }
+  /** Whether the lease is granted, and a link of the own chain at or below what the leader has applied, if possible. */
+  | {
+      readonly type: 'heartbeat_reply';
+      readonly ballot: Ballot;
+      readonly sent_at_ms: number;
+      readonly granted: boolean;
+      readonly instance: number;
+      readonly chain: number;
+    }
+  /** A majority's chain has this link, the receiver's another: it has applied something that was not chosen. */
+  | { readonly type: 'diverged'; readonly instance: number; readonly chain: number }
   /** Asks for chosen values from `from` on. */
   | { readonly type: 'fetch'; readonly from: number; readonly through: number }
   /** Chosen values, ascending. Empty if the peer cannot serve them. */
