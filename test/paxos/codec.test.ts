@@ -15,7 +15,7 @@ const type = fc.constant;
 const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: type('pre_vote' as const), round: number, chosen_through: number }),
   fc.record({ type: type('pre_vote_reply' as const), round: number, granted: fc.boolean(), promised: ballot }),
-  fc.record({ type: type('prepare' as const), ballot }),
+  fc.record({ type: fc.constantFrom('prepare' as const, 'release' as const, 'take_over' as const), ballot }),
   fc.record({ type: type('promise' as const), ballot, chosen_through: number, entries }),
   fc.record({ type: type('accept' as const), ballot, instance: number, chosen_through: number, value }),
   fc.record({ type: type('accepted' as const), ballot, instances: fc.array(number, { maxLength: 20 }) }),

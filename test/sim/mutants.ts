@@ -153,6 +153,21 @@ export const MUTANTS: readonly Mutant[] = [
       },
     ],
   },
+  {
+    name: 'a leader that hands over keeps its lease',
+    changes: [{ file: 'transfer.js', from: 'stepDown(state);', to: '' }],
+  },
+  {
+    name: 'a request to take over is not checked against the ballot',
+    changes: [
+      {
+        file: 'transfer.js',
+        from: "if (ballot !== state.highest_seen || state.role.type !== 'follower')",
+        to: 'if (false)',
+      },
+      { file: 'acceptor.js', from: 'if (state.grant.ballot !== ballot)', to: 'if (false)' },
+    ],
+  },
 ];
 
 const COMPILED = fileURLToPath(new URL('../..', import.meta.url));

@@ -22,6 +22,7 @@ const MUST_BE_REACHED = [
   'an election is won',
   'refused: NOT_MASTER',
   'refused: PROPOSE_TIMEOUT',
+  'the leadership is handed over',
   'restart with values not known to be chosen',
   'the machine of a master sleeps',
 ];

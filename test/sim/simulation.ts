@@ -49,6 +49,7 @@ interface Faults {
   readonly partition_mean_ms: number;
   readonly pause_mean_ms: number;
   readonly sleep_mean_ms: number;
+  readonly transfer_mean_ms: number;
   /** Probabilities of a crash of the sender right after such a message, and of all after an acknowledgement. */
   readonly crash_after_promise: number;
   readonly crash_after_accepted: number;
@@ -109,6 +110,7 @@ export class Simulation {
       partition_mean_ms: random.between(1_000, 20_000),
       pause_mean_ms: random.between(1_000, 20_000),
       sleep_mean_ms: random.between(1_000, 20_000),
+      transfer_mean_ms: random.pick([500, 5_000]),
       crash_after_promise: random.pick([0, 0.1, 0.5]),
       crash_after_accepted: random.chance(0.5) ? 0 : random.between(0, 0.002),
       crash_after_grant: random.chance(0.5) ? 0 : random.between(0, 0.01),
@@ -232,6 +234,12 @@ export class Simulation {
       case 'refuse':
         this.#sometimes(`refused: ${effect.reason}`);
         break;
+      case 'transferred':
+        this.#sometimes('the leadership is handed over');
+        break;
+      case 'transfer_refused':
+        this.#sometimes(`no hand-over: ${effect.reason}`);
+        break;
       case 'serve_fetch': {
         this.#sometimes('a gap is fetched');
         const entries = replica.disk.range(effect.from, effect.through, 100);
@@ -328,7 +336,8 @@ export class Simulation {
   }
 
   #scheduleFaults(): void {
-    const { crash_mean_ms, partition_mean_ms, pause_mean_ms, sleep_mean_ms } = this.#faults;
+    const { crash_mean_ms, partition_mean_ms, pause_mean_ms, sleep_mean_ms, transfer_mean_ms } = this.#faults;
+    this.#repeat(transfer_mean_ms, () => this.#transfer());
     this.#repeat(crash_mean_ms, () => this.#crashSome());
     this.#repeat(partition_mean_ms, () => this.#partition());
     this.#repeat(pause_mean_ms, () => this.#pause(this.#random.pick(this.#replicas)));
@@ -341,6 +350,14 @@ export class Simulation {
       act();
       this.#repeat(mean_ms, act);
     });
+  }
+
+  /** Asks the leader to hand over, mostly to whoever is best caught up. */
+  #transfer(): void {
+    const leader = this.#replicas.find(({ group }) => group?.role === 'leader');
+    if (leader === undefined) return;
+    const to = this.#random.chance(0.7) ? null : this.#random.pick(this.#replicas).id;
+    this.#step(leader, { type: 'transfer', to });
   }
 
   #crashSome(): void {

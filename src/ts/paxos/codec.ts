@@ -19,6 +19,8 @@ const TYPES = [
   'fetch',
   'learn',
   'diverged',
+  'release',
+  'take_over',
 ] as const satisfies readonly Message['type'][];
 
 /** Bytes before the fields of each message: u32 length of what follows, u32 group, u8 type. */
@@ -45,6 +47,8 @@ export function encodeMessage(group: number, message: Message): Uint8Array[] {
         .u64(message.promised);
       break;
     case 'prepare':
+    case 'release':
+    case 'take_over':
       fields.u64(message.ballot);
       break;
     case 'promise':
@@ -111,6 +115,8 @@ function decodeFields(reader: Reader, typeIndex: number, end: number): Message {
     case 'pre_vote_reply':
       return { type, round: reader.u64(), granted: reader.u64() === 1, promised: reader.ballot() };
     case 'prepare':
+    case 'release':
+    case 'take_over':
       return { type, ballot: reader.ballot() };
     case 'promise':
       return { type, ballot: reader.ballot(), chosen_through: reader.u64(), entries: reader.entries(end) };

@@ -263,6 +263,10 @@ export class PaxosNode implements ReplicatedLog {
       case 'refuse':
         this.#settle(effect.proposal, (waiter) => waiter.reject(refusalError(effect.reason)));
         break;
+      case 'transferred':
+      case 'transfer_refused':
+        // Nobody asks for a hand-over yet.
+        break;
       case 'serve_fetch':
         this.#serveFetch(group, effect);
         break;

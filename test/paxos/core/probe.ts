@@ -29,6 +29,7 @@ export class Probe {
   readonly applied: { readonly instance: number; readonly texts: readonly string[] }[] = [];
   readonly answered: number[] = [];
   readonly refused: string[] = [];
+  readonly transfers: string[] = [];
   #sent: { readonly to: number; readonly message: Message }[] = [];
   #appended = 0;
   /** Just after the start: then no grant of an earlier life binds, unless `restored` says so. */
@@ -122,6 +123,12 @@ export class Probe {
         break;
       case 'refuse':
         this.refused.push(`${effect.proposal} ${effect.reason}`);
+        break;
+      case 'transferred':
+        this.transfers.push(`to ${effect.to}`);
+        break;
+      case 'transfer_refused':
+        this.transfers.push(effect.reason);
         break;
       case 'serve_fetch':
         break;

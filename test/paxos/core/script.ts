@@ -41,6 +41,9 @@ export class Script {
   #now_ms = 0;
   #flying: Flying[] = [];
   #lost: (flying: Flying) => boolean = () => false;
+  #held: (flying: Flying) => boolean = () => false;
+  readonly #waiting: Flying[] = [];
+  readonly #heartbeats = new Map<number, Message>();
   #slow_disks = new Set<number>();
   #proposals = 0;
 
@@ -128,6 +131,11 @@ export class Script {
     this.#step(id, { type: 'flush' });
   }
 
+  transfer(id: number, to: number | null): void {
+    this.#line(`${id} is asked to hand over${to === null ? '' : ` to ${to}`}`);
+    this.#step(id, { type: 'transfer', to });
+  }
+
   /** Lets time pass in ticks of 20 ms; after each, everything that can happen happens. */
   pass(duration_ms: number): void {
     for (const until_ms = this.#now_ms + duration_ms; this.#now_ms < until_ms; ) {
@@ -138,9 +146,27 @@ export class Script {
   }
 
   /** Hands a message to a replica as if a peer had sent it. */
-  deliver(from: number, to: number, message: Message): void {
-    this.#flying.push({ from, to, message });
+  deliver(from: number, to: number, message: Message, certainly = false): void {
+    if (certainly) this.#arrive({ from, to, message });
+    else this.#flying.push({ from, to, message });
     this.settle();
+  }
+
+  /** The newest heartbeat that `id` sent. */
+  lastHeartbeat(id: number): Message {
+    const heartbeat = this.#heartbeats.get(id);
+    if (heartbeat === undefined) throw new Error(`${id} has sent no heartbeat`);
+    return heartbeat;
+  }
+
+  /** Messages for which `held` holds wait until `release`. */
+  hold(held: (flying: Flying) => boolean): void {
+    this.#held = held;
+  }
+
+  release(): void {
+    this.#held = () => false;
+    this.#flying.push(...this.#waiting.splice(0));
   }
 
   /** Delivers and syncs until nothing is left to happen. */
@@ -149,15 +175,19 @@ export class Script {
       const flying = this.#flying.shift();
       if (flying !== undefined) {
         if (this.#lost(flying)) continue;
-        const { from, to, message } = flying;
-        if (message.type !== 'heartbeat' && message.type !== 'heartbeat_reply') {
-          this.#line(`${from} → ${to}  ${messageText(message)}`);
-        }
-        this.#step(to, { type: 'message', from, message });
+        if (this.#held(flying)) this.#waiting.push(flying);
+        else this.#arrive(flying);
         continue;
       }
       if (!this.#syncOne()) return;
     }
+  }
+
+  #arrive({ from, to, message }: Flying): void {
+    if (message.type !== 'heartbeat' && message.type !== 'heartbeat_reply') {
+      this.#line(`${from} → ${to}  ${messageText(message)}`);
+    }
+    this.#step(to, { type: 'message', from, message });
   }
 
   #syncOne(): boolean {
@@ -185,6 +215,7 @@ export class Script {
   #perform(node: Node, effect: Effect): void {
     switch (effect.type) {
       case 'send':
+        if (effect.message.type === 'heartbeat') this.#heartbeats.set(node.id, effect.message);
         this.#flying.push({ from: node.id, to: effect.to, message: effect.message });
         break;
       case 'append':
@@ -200,6 +231,12 @@ export class Script {
       }
       case 'refuse':
         this.#line(`${node.id} refuses proposal ${effect.proposal}: ${effect.reason}`);
+        break;
+      case 'transferred':
+        this.#line(`${node.id} has handed over to ${effect.to}`);
+        break;
+      case 'transfer_refused':
+        this.#line(`${node.id} does not hand over: ${effect.reason}`);
         break;
       case 'serve_fetch': {
         const entries: AcceptedEntry[] = [];
@@ -276,7 +313,9 @@ function messageText(message: Message): string {
     case 'pre_vote_reply':
       return `pre_vote_reply ${message.granted ? 'granted' : 'refused'}`;
     case 'prepare':
-      return `prepare ${ballotText(message.ballot)}`;
+    case 'release':
+    case 'take_over':
+      return `${message.type} ${ballotText(message.ballot)}`;
     case 'promise': {
       const held = message.entries.map((entry) => `${entry.instance} at ${ballotText(entry.ballot)}`);
       const accepted = held.length === 0 ? 'nothing' : held.join(', ');

@@ -150,3 +150,72 @@ test('everything acknowledged is there after all crash at once', (t) => {
   for (const id of [1, 2, 3]) t.deepEqual(script.applied(id), ['a', 'b']);
   compare(t, 'power_cut', script);
 });
+
+test('the leadership is handed over while nothing happens', (t) => {
+  const script = led();
+  script.say('1 is asked to hand over');
+  script.transfer(1, 2);
+  script.settle();
+  t.false(script.isMaster(1));
+  t.true(script.isMaster(2));
+  compare(t, 'hand_over_idle', script);
+});
+
+test('the leadership is handed over under load: what is in flight is finished, what waits is refused', (t) => {
+  const script = led();
+  script.propose(1, 'a');
+  script.transfer(1, null);
+  script.propose(1, 'b');
+  script.settle();
+  t.true(script.isMaster(2));
+  script.propose(2, 'b');
+  script.settle();
+  script.pass(100);
+  for (const id of [1, 2, 3]) t.deepEqual(script.applied(id), ['a', 'b']);
+  compare(t, 'hand_over_loaded', script);
+});
+
+test('the target of a hand-over dies: the others elect one of themselves', (t) => {
+  const script = led();
+  script.lose(({ message }) => message.type === 'take_over');
+  script.transfer(1, 2);
+  script.settle();
+  script.crash(2);
+  script.heal();
+  script.say('2 is dead, and never heard that it should lead');
+  script.pass(900);
+  t.true(script.isMaster(1) || script.isMaster(3));
+  compare(t, 'hand_over_target_dies', script);
+});
+
+test('the target of a hand-over lags: the leader stays', (t) => {
+  const script = led();
+  script.lose(({ to, message }) => to === 2 && message.type !== 'heartbeat');
+  script.propose(1, 'a');
+  script.settle();
+  script.transfer(1, 2);
+  script.propose(1, 'b');
+  script.pass(440);
+  t.true(script.isMaster(1));
+  t.deepEqual(script.applied(1), ['a', 'b']);
+  compare(t, 'hand_over_target_lags', script);
+});
+
+test('a heartbeat that comes after the release costs time, not safety', (t) => {
+  const script = led();
+  script.say('3 gets the last heartbeat of 1 once more, after the release');
+  const heartbeat = script.lastHeartbeat(1);
+  script.hold(({ from, to }) => from === 2 && to === 3);
+  script.lose(({ from, to }) => from === 2 && to === 1);
+  script.transfer(1, 2);
+  script.settle();
+  script.deliver(1, 3, heartbeat, true);
+  script.heal();
+  script.release();
+  for (let turn = 0; turn < 60; turn += 1) {
+    script.pass(20);
+    t.true([1, 2, 3].filter((id) => script.isMaster(id)).length <= 1);
+  }
+  t.true(script.isMaster(2) || script.isMaster(3));
+  compare(t, 'late_heartbeat', script);
+});

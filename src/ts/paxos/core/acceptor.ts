@@ -119,8 +119,9 @@ export function onHeartbeat(state: GroupState, leader: number, message: Message 
   // A heartbeat moves the role alone; promises are given to prepare and accept, which the disk records.
   submit(state, ballot);
   state.leader = leader;
-  grantLease(state, { leader, ballot, sent_at_ms, lease_ms, applied_through });
+  // First what is chosen, so that the answer tells of it.
   heedClaim(state, leader, ballot, chosen_through);
+  grantLease(state, { leader, ballot, sent_at_ms, lease_ms, applied_through });
 }
 
 /**
@@ -135,15 +136,24 @@ export function grantLease(state: GroupState, request: LeaseRequest): void {
   }
   if (request.ballot < state.promised || boundByLease(state, request.leader)) return;
   const until_ms = state.now_ms + request.lease_ms + state.config.options.lease_margin_ms;
-  state.grant = { to: request.leader, until_ms: Math.max(until_ms, state.grant.until_ms) };
+  const { ballot } = request;
+  state.grant = { to: request.leader, ballot, until_ms: Math.max(until_ms, state.grant.until_ms) };
   state.election_at_ms = state.grant.until_ms + state.jitter();
-  const { leader, ballot, sent_at_ms } = request;
+  const { leader, sent_at_ms } = request;
   if (leader !== state.config.self) {
     const { instance, chain } = linkFor(state, request.applied_through);
     state.send(leader, { type: 'heartbeat_reply', ballot, sent_at_ms, granted: true, instance, chain });
   } else if (state.role.type === 'leader' && state.role.ballot === ballot) {
     noteGrant(state.role, leader, sent_at_ms);
   }
+}
+
+/** The leader of `ballot` has given up its lease: the grant that belongs to it binds no longer. */
+export function endGrant(state: GroupState, ballot: Ballot): void {
+  if (state.grant.ballot !== ballot) return;
+  state.grant.until_ms = Number.NEGATIVE_INFINITY;
+  // Its successor gets its chance before anybody else stands.
+  state.election_at_ms = state.now_ms + state.config.options.election_timeout_ms + state.jitter();
 }
 
 /** Whoever led or stood for election under a lower ballot becomes a follower. */

@@ -3,7 +3,16 @@
  * promises: whatever drives it, the server or the simulator, sees the same behaviour for the same inputs.
  * docs/internals/paxos.md describes the protocol and why it is safe.
  */
-import { grantLease, onAccept, onAcceptedDurable, onHeartbeat, onPrepare, onPreVote, onPromised } from './acceptor.js';
+import {
+  endGrant,
+  grantLease,
+  onAccept,
+  onAcceptedDurable,
+  onHeartbeat,
+  onPrepare,
+  onPreVote,
+  onPromised,
+} from './acceptor.js';
 import type { Ballot } from './ballot.js';
 import { onDiverged } from './divergence.js';
 import { collect, onOwnPromise, onPreVoteReply, onReject, tickElection } from './election.js';
@@ -19,6 +28,7 @@ import {
 } from './leader.js';
 import { fetchGap, onFetch, onLearn, onLearnedDurable } from './learner.js';
 import { type Completion, type GroupConfig, GroupState, type Restored } from './state.js';
+import { continueTransfer, onTakeOver, onTransfer } from './transfer.js';
 import type { Effect, Input, Message } from './types.js';
 
 export class Group {
@@ -58,7 +68,11 @@ export class Group {
       case 'clock_jump':
         if (state.role.type === 'leader') voidLease(state, state.role);
         break;
+      case 'transfer':
+        onTransfer(state, input.to);
+        break;
     }
+    continueTransfer(state);
     return state.takeEffects();
   }
 
@@ -140,6 +154,12 @@ function onMessage(state: GroupState, from: number, message: Message): void {
       break;
     case 'heartbeat_reply':
       onHeartbeatReply(state, from, message);
+      break;
+    case 'release':
+      endGrant(state, message.ballot);
+      break;
+    case 'take_over':
+      onTakeOver(state, message.ballot);
       break;
     case 'diverged':
       onDiverged(state, message);

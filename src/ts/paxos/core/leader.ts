@@ -40,6 +40,7 @@ export function becomeLeader(state: GroupState, candidate: Role & { type: 'candi
     barrier: last,
     in_flight: new Map(),
     granted: new Map(),
+    applied: new Map(),
     comparisons: new Map(),
     since_ms: state.now_ms,
     void_until_ms: Number.NEGATIVE_INFINITY,
@@ -68,7 +69,7 @@ export function tickLeader(state: GroupState): void {
     stepDown(state);
     return;
   }
-  if (now_ms >= role.heartbeat_at_ms) heartbeat(state, role);
+  if (now_ms >= role.heartbeat_at_ms || state.transfer !== null) heartbeat(state, role);
   fetchGap(state);
   for (const [instance, flight] of role.in_flight) {
     if (now_ms - flight.sent_at_ms < options.retransmit_ms) continue;
@@ -92,7 +93,8 @@ function watchRecovery(state: GroupState, leader: Leader): void {
   }
 }
 
-function heartbeat(state: GroupState, leader: Leader): void {
+/** Asks for the lease, tells what is chosen. */
+export function heartbeat(state: GroupState, leader: Leader): void {
   const { options, self } = state.config;
   const { now_ms } = state;
   const { ballot } = leader;
@@ -111,6 +113,7 @@ export function onHeartbeatReply(
   const { role } = state;
   if (role.type !== 'leader' || role.ballot !== message.ballot) return;
   if (message.granted) noteGrant(role, from, message.sent_at_ms);
+  role.applied.set(from, Math.max(message.instance, role.applied.get(from) ?? 0));
   compareChains(state, role, from, message);
 }
 
@@ -156,7 +159,7 @@ export function onPropose(state: GroupState, proposal: Proposal): void {
 /** Cuts waiting proposals into values while the window has room. What does not fit gathers into larger batches. */
 export function flushProposals(state: GroupState): void {
   const { role } = state;
-  if (role.type !== 'leader') return;
+  if (role.type !== 'leader' || state.transfer !== null) return;
   const { window_max, accepted_ahead_bytes_max } = state.config.options;
   while (state.waiting.length > 0 && role.in_flight.size < window_max) {
     if (role.in_flight.size > 0 && state.entries_bytes > accepted_ahead_bytes_max / 2) return;

@@ -3,6 +3,7 @@ import { assert } from '../../errors.js';
 import { type Ballot, NO_BALLOT } from './ballot.js';
 import { Chain, type Checksum } from './chain.js';
 import type { Comparison } from './divergence.js';
+import type { Transfer } from './transfer.js';
 import type { AcceptedEntry, CoreOptions, Effect, LogWrite, Message, Proposal, Refusal } from './types.js';
 
 /** An accepted value above the applied prefix. */
@@ -66,6 +67,8 @@ export interface Leader {
   readonly in_flight: Map<number, InFlight>;
   /** For each acceptor the time, on this clock, of the newest heartbeat for which it granted the lease. */
   readonly granted: Map<number, number>;
+  /** Up to where each peer had applied when it last answered. */
+  readonly applied: Map<number, number>;
   /** How the peers' checksum chains compare to the own one. */
   readonly comparisons: Map<number, Comparison>;
   /** Since when it may expect to have a lease: since it leads, or since the clock jumped. */
@@ -133,8 +136,11 @@ export class GroupState {
   /** The last answer brought something; the next portion is fetched once this one is applied. */
   fetch_goes_on = false;
 
-  /** No other replica gets this one's vote before `until_ms`. `to` 0: nobody, for a lease granted before a restart. */
-  grant: { to: number; until_ms: number };
+  /**
+   * No other replica gets this one's vote before `until_ms`. `ballot` is that of the leader's newest heartbeat. `to` 0:
+   * nobody, for a lease granted before a restart.
+   */
+  grant: { to: number; ballot: Ballot; until_ms: number };
   longest_grant_ms = 0;
 
   role: Role = { type: 'follower' };
@@ -143,6 +149,8 @@ export class GroupState {
   election_at_ms: number;
   highest_seen: Ballot;
   pre_vote_round = 0;
+  /** The hand-over that this leader was asked for. */
+  transfer: Transfer | null = null;
 
   readonly waiting: Proposal[] = [];
   waiting_bytes = 0;
@@ -170,12 +178,16 @@ export class GroupState {
       this.putEntry(entry.instance, { ballot: entry.ballot, value: entry.value, durable: true, chosen: false });
     }
     const wait_ms = restored.longest_grant_ms === 0 ? 0 : restored.longest_grant_ms + config.options.lease_margin_ms;
-    this.grant = { to: 0, until_ms: now_ms + wait_ms };
+    this.grant = { to: 0, ballot: NO_BALLOT, until_ms: now_ms + wait_ms };
     this.election_at_ms = this.grant.until_ms + this.jitter();
   }
 
   get quorum(): number {
     return Math.floor(this.config.members.length / 2) + 1;
+  }
+
+  isVoter(id: number): boolean {
+    return this.config.members.includes(id);
   }
 
   /** Whether the members for which `has` holds are a majority. */

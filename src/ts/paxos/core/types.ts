@@ -57,6 +57,10 @@ export type Message =
       readonly instance: number;
       readonly chain: number;
     }
+  /** The sender has given up its lease at `ballot`: the grant that belongs to it ends. */
+  | { readonly type: 'release'; readonly ballot: Ballot }
+  /** The same, and the receiver shall lead: it has applied everything. */
+  | { readonly type: 'take_over'; readonly ballot: Ballot }
   /** A majority's chain has this link, the receiver's another: it has applied something that was not chosen. */
   | { readonly type: 'diverged'; readonly instance: number; readonly chain: number }
   /** Asks for chosen values from `from` on. */
@@ -81,10 +85,22 @@ export type Input =
   /** All appends up to and including `append` are on stable storage. */
   | { readonly type: 'durable'; readonly append: number }
   /** The clock cannot be trusted across the last moments (the machine was suspended): leases held are void. */
-  | { readonly type: 'clock_jump' };
+  | { readonly type: 'clock_jump' }
+  /** Hand the leadership over to this voter, or to the one that is best caught up. Answered by an effect. */
+  | { readonly type: 'transfer'; readonly to: number | null };
 
 /** Why a proposal failed. Only a timeout leaves the outcome unknown. */
 export type Refusal = 'NOT_MASTER' | 'NO_MASTER' | 'PROPOSE_TIMEOUT' | 'PROPOSE_FAST_REJECT' | 'SIZE_TOO_LARGE';
+
+/** Why a leader does not hand over: it goes on leading, or does not lead. */
+export type TransferRefusal =
+  | 'NOT_MASTER'
+  | 'NO_MASTER'
+  | 'TRANSFER_PENDING'
+  | 'TRANSFER_SELF'
+  | 'TRANSFER_UNKNOWN'
+  | 'TRANSFER_LAGS'
+  | 'TRANSFER_TIMEOUT';
 
 /** What an append writes. */
 export type LogWrite =
@@ -110,6 +126,9 @@ export type Effect =
       readonly proposals: readonly number[] | null;
     }
   | { readonly type: 'refuse'; readonly proposal: number; readonly reason: Refusal; readonly master: number | null }
+  /** The leadership was handed over: this replica does not lead any more. */
+  | { readonly type: 'transferred'; readonly to: number }
+  | { readonly type: 'transfer_refused'; readonly reason: TransferRefusal; readonly master: number | null }
   /** Read chosen entries from the log and send them to a peer as `learn`. */
   | { readonly type: 'serve_fetch'; readonly to: number; readonly from: number; readonly through: number };
 
@@ -142,6 +161,8 @@ export interface CoreOptions {
   readonly accepted_ahead_bytes_max: number;
   /** A replica this many instances behind a voter gets no pre-vote from it. */
   readonly candidate_lag_max: number;
+  /** A hand-over of the leadership that is not done in this time is given up. */
+  readonly transfer_timeout_ms: number;
 }
 
 export const DEFAULT_CORE_OPTIONS: CoreOptions = {
@@ -160,4 +181,5 @@ export const DEFAULT_CORE_OPTIONS: CoreOptions = {
   waiting_bytes_max: 64 * 1024 * 1024,
   accepted_ahead_bytes_max: 64 * 1024 * 1024,
   candidate_lag_max: 4096,
+  transfer_timeout_ms: 400,
 };
