@@ -51,8 +51,8 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: 'acceptor.js',
-        from: 'const { ballot, instance, value, chosen_through } = message;\n    if (ballot < state.promised) {',
-        to: 'const { ballot, instance, value, chosen_through } = message;\n    if (false) {',
+        from: 'follow(state, leader, ballot, chosen_through);\n        return;\n    }\n    if (ballot < state.promised) {',
+        to: '}\n    if (false) {',
       },
       NO_ASSERTION,
     ],

@@ -110,7 +110,7 @@ export class Simulation {
       partition_mean_ms: random.between(1_000, 20_000),
       pause_mean_ms: random.between(1_000, 20_000),
       sleep_mean_ms: random.between(1_000, 20_000),
-      transfer_mean_ms: random.pick([500, 5_000]),
+      transfer_mean_ms: random.pick([200, 500, 5_000]),
       crash_after_promise: random.pick([0, 0.1, 0.5]),
       crash_after_accepted: random.chance(0.5) ? 0 : random.between(0, 0.002),
       crash_after_grant: random.chance(0.5) ? 0 : random.between(0, 0.01),
@@ -158,7 +158,7 @@ export class Simulation {
     const restored = replica.disk.restore(({ instance, value }) => this.#applied(replica, instance, value));
     const members = this.#replicas.map(({ id }) => id);
     const { seed } = this.#options;
-    const config = { group: 0, self: replica.id, members, options: this.#core, checksum: crc32, seed };
+    const config = { group: 0, self: replica.id, members, options: this.#core, checksum: crc32, voting: true, seed };
     replica.group = new Group(config, restored, this.#clock(replica));
     replica.incarnation += 1;
     this.#trace(`${replica.id} starts: chosen ${restored.chosen_through}, ${restored.entries.length} above`);
@@ -294,8 +294,11 @@ export class Simulation {
     if (this.#blocked.has(`${from} ${to}`)) return;
     if (!this.#healing && random.chance(drop)) return;
     const copies = !this.#healing && random.chance(duplicate) ? 2 : 1;
-    for (let copy = 0; copy < copies; copy += 1) {
-      const late = !this.#healing && random.chance(delay) ? random.wait(delay_mean_ms) : 0;
+    // A request to take over that comes again in another term would break a lease.
+    const stale = !this.#healing && message.type === 'take_over' ? 2 : 0;
+    for (let copy = 0; copy < copies + stale; copy += 1) {
+      const often = copy < copies ? delay : 1;
+      const late = !this.#healing && random.chance(often) ? random.wait(delay_mean_ms) : 0;
       this.#timeline.after(latency_ms * random.between(0.5, 1.5) + late, () => {
         this.#trace(`${from} to ${to} ${message.type}`);
         const replica = this.#replicas.find(({ id }) => id === to);

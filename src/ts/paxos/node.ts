@@ -115,7 +115,15 @@ export class PaxosNode implements ReplicatedLog {
         stateMachine.apply(group, instance, commandsIn(value));
       });
       const seed = Math.floor(Math.random() * 2 ** 32);
-      const config = { group, self: identity.replica, members, options: options.core, checksum: crc32, seed };
+      const config = {
+        group,
+        self: identity.replica,
+        members,
+        options: options.core,
+        checksum: crc32,
+        voting: true,
+        seed,
+      };
       groups.push(new Group(config, restored, clock.monotonic_ms()));
     }
     const node = new PaxosNode(options, clock, groups);

@@ -18,7 +18,8 @@ export const EMPTY: Restored = { promised: NO_BALLOT, longest_grant_ms: 0, chose
 
 /** Replica 1 of group 0. */
 export function configOf(options: Partial<CoreOptions>, members: readonly number[]): GroupConfig {
-  return { group: 0, self: 1, members, options: { ...DEFAULT_CORE_OPTIONS, ...options }, checksum: crc32, seed: 7 };
+  const all = { ...DEFAULT_CORE_OPTIONS, ...options };
+  return { group: 0, self: 1, members, options: all, voting: true, checksum: crc32, seed: 7 };
 }
 
 type MessageOf<Type extends Message['type']> = Message & { type: Type };

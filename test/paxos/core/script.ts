@@ -111,7 +111,15 @@ export class Script {
     if (this.#now_ms > 0) {
       this.#line(`${id} starts: promised ${ballotText(restored.promised)}, chosen through ${restored.chosen_through}`);
     }
-    const config = { group: 0, self: id, members: [1, 2, 3], options: this.#options, checksum: crc32, seed: id };
+    const config = {
+      group: 0,
+      self: id,
+      members: [1, 2, 3],
+      options: this.#options,
+      checksum: crc32,
+      voting: true,
+      seed: id,
+    };
     node.group = new Group(config, restored, this.#now_ms);
   }
 

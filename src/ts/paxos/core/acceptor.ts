@@ -14,13 +14,14 @@ export function boundByLease(state: GroupState, candidate: number): boolean {
 /** Answers "would you promise?" without changing anything. */
 export function onPreVote(state: GroupState, candidate: number, round: number, chosen_through: number): void {
   const lagging = chosen_through + state.config.options.candidate_lag_max < state.chosen_through;
-  const granted = !lagging && !boundByLease(state, candidate);
+  const granted = !state.withheld && !lagging && !boundByLease(state, candidate);
   state.send(candidate, { type: 'pre_vote_reply', round, granted, promised: state.promised });
 }
 
 /** Phase 1b. A prepare that meets a live lease is left unanswered: the candidate tries again. */
 export function onPrepare(state: GroupState, candidate: number, ballot: Ballot): void {
   assert(replicaOf(ballot) === candidate, 'a candidate prepares its own ballot');
+  if (state.withheld) return;
   if (ballot < state.promised) {
     state.send(candidate, { type: 'reject', ballot, promised: state.promised });
     return;
@@ -49,7 +50,7 @@ export function acceptedAboveChosen(state: GroupState): AcceptedEntry[] {
 
 /** The promise is durable: tell the candidate, unless a higher one was given meanwhile. */
 export function onPromised(state: GroupState, candidate: number, ballot: Ballot): void {
-  if (state.promised !== ballot) return;
+  if (state.promised !== ballot || state.withheld) return;
   const entries = acceptedAboveChosen(state);
   state.send(candidate, { type: 'promise', ballot, chosen_through: state.chosen_through, entries });
 }
@@ -57,6 +58,10 @@ export function onPromised(state: GroupState, candidate: number, ballot: Ballot)
 /** Phase 2b. */
 export function onAccept(state: GroupState, leader: number, message: Message & { type: 'accept' }): void {
   const { ballot, instance, value, chosen_through } = message;
+  if (state.withheld) {
+    follow(state, leader, ballot, chosen_through);
+    return;
+  }
   if (ballot < state.promised) {
     state.send(leader, { type: 'reject', ballot, promised: state.promised });
     return;
@@ -70,6 +75,13 @@ export function onAccept(state: GroupState, leader: number, message: Message & {
   if (accept(state, leader, ballot, instance, value)) {
     state.send(leader, { type: 'accepted', ballot, instances: [instance] });
   }
+  heedClaim(state, leader, ballot, chosen_through);
+}
+
+/** Learns from a leader without a vote. */
+function follow(state: GroupState, leader: number, ballot: Ballot, chosen_through: number): void {
+  if (ballot >= state.highest_seen) state.leader = leader;
+  submit(state, ballot);
   heedClaim(state, leader, ballot, chosen_through);
 }
 
@@ -111,6 +123,11 @@ export function onAcceptedDurable(state: GroupState, instance: number, ballot: B
 /** A leader asks for its lease and tells what is chosen. */
 export function onHeartbeat(state: GroupState, leader: number, message: Message & { type: 'heartbeat' }): void {
   const { ballot, sent_at_ms, lease_ms, chosen_through, applied_through } = message;
+  if (state.withheld) {
+    follow(state, leader, ballot, chosen_through);
+    answerHeartbeat(state, { leader, ballot, sent_at_ms, lease_ms, applied_through }, false);
+    return;
+  }
   if (ballot < state.promised) {
     state.send(leader, { type: 'reject', ballot, promised: state.promised });
     return;
@@ -134,18 +151,29 @@ export function grantLease(state: GroupState, request: LeaseRequest): void {
     state.write({ type: 'longest_grant', lease_ms }, { type: 'longest_grant', lease_ms, request });
     return;
   }
-  if (request.ballot < state.promised || boundByLease(state, request.leader)) return;
+  if (request.ballot < state.promised || boundByLease(state, request.leader) || state.withheld) return;
   const until_ms = state.now_ms + request.lease_ms + state.config.options.lease_margin_ms;
   const { ballot } = request;
   state.grant = { to: request.leader, ballot, until_ms: Math.max(until_ms, state.grant.until_ms) };
   state.election_at_ms = state.grant.until_ms + state.jitter();
   const { leader, sent_at_ms } = request;
   if (leader !== state.config.self) {
-    const { instance, chain } = linkFor(state, request.applied_through);
-    state.send(leader, { type: 'heartbeat_reply', ballot, sent_at_ms, granted: true, instance, chain });
+    answerHeartbeat(state, request, true);
   } else if (state.role.type === 'leader' && state.role.ballot === ballot) {
     noteGrant(state.role, leader, sent_at_ms);
   }
+}
+
+function answerHeartbeat(state: GroupState, request: LeaseRequest, granted: boolean): void {
+  const { leader, ballot, sent_at_ms, applied_through } = request;
+  const { instance, chain } = linkFor(state, applied_through);
+  state.send(leader, { type: 'heartbeat_reply', ballot, sent_at_ms, granted, instance, chain });
+}
+
+/** From now on this replica votes, or does not. */
+export function onVoting(state: GroupState, allowed: boolean): void {
+  state.voting = allowed;
+  if (!allowed && state.role.type !== 'follower') stepDown(state);
 }
 
 /** The leader of `ballot` has given up its lease: the grant that belongs to it binds no longer. */

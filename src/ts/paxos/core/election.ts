@@ -8,7 +8,7 @@ import type { AcceptedEntry } from './types.js';
 /** Starts an election when no lease binds this replica and no leader was heard for long enough, or again after one failed. */
 export function tickElection(state: GroupState): void {
   const { role, now_ms } = state;
-  if (role.type === 'leader') return;
+  if (role.type === 'leader' || state.withheld) return;
   if (role.type === 'follower') {
     if (now_ms < state.election_at_ms || boundByLease(state, state.config.self)) return;
     state.leader = null;

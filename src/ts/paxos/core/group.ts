@@ -12,6 +12,7 @@ import {
   onPrepare,
   onPreVote,
   onPromised,
+  onVoting,
 } from './acceptor.js';
 import type { Ballot } from './ballot.js';
 import { onDiverged } from './divergence.js';
@@ -67,6 +68,9 @@ export class Group {
         break;
       case 'clock_jump':
         if (state.role.type === 'leader') voidLease(state, state.role);
+        break;
+      case 'voting':
+        onVoting(state, input.allowed);
         break;
       case 'transfer':
         onTransfer(state, input.to);
@@ -188,7 +192,7 @@ function onDurable(state: GroupState, append: number): void {
   }
   for (const [ballot, { leader, instances }] of accepted) {
     if (leader === state.config.self) onAccepted(state, leader, ballot, instances);
-    else state.send(leader, { type: 'accepted', ballot, instances });
+    else if (!state.withheld) state.send(leader, { type: 'accepted', ballot, instances });
   }
 }
 

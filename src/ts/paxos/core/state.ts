@@ -112,6 +112,8 @@ export interface GroupConfig {
   /** Ids of all acceptors, self included. */
   readonly members: readonly number[];
   readonly options: CoreOptions;
+  /** Whether it may vote from the start; the input `voting` changes it. */
+  readonly voting: boolean;
   /** Links the values of the checksum chain; the same on all replicas. */
   readonly checksum: Checksum;
   /** Seeds the jitter of elections. */
@@ -143,6 +145,8 @@ export class GroupState {
   grant: { to: number; ballot: Ballot; until_ms: number };
   longest_grant_ms = 0;
 
+  voting: boolean;
+
   role: Role = { type: 'follower' };
   /** Who leads, as far as known. */
   leader: number | null = null;
@@ -167,6 +171,7 @@ export class GroupState {
     assert(new Set(config.members).size === config.members.length, 'members are distinct');
     this.config = config;
     this.now_ms = now_ms;
+    this.voting = config.voting;
     this.promised = restored.promised;
     this.highest_seen = restored.promised;
     this.chosen_through = restored.chosen_through;
@@ -184,6 +189,11 @@ export class GroupState {
 
   get quorum(): number {
     return Math.floor(this.config.members.length / 2) + 1;
+  }
+
+  /** Whether this replica must not vote now. */
+  get withheld(): boolean {
+    return !this.voting;
   }
 
   isVoter(id: number): boolean {

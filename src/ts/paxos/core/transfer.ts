@@ -87,7 +87,7 @@ export function onTakeOver(state: GroupState, ballot: Ballot): void {
   // One of an earlier term says nothing of the grant that binds now.
   if (ballot !== state.highest_seen || state.role.type !== 'follower') return;
   endGrant(state, ballot);
-  if (!state.isVoter(state.config.self) || boundByLease(state, state.config.self)) return;
+  if (state.withheld || !state.isVoter(state.config.self) || boundByLease(state, state.config.self)) return;
   state.leader = null;
   startPrepare(state);
 }

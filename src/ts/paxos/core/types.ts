@@ -86,6 +86,8 @@ export type Input =
   | { readonly type: 'durable'; readonly append: number }
   /** The clock cannot be trusted across the last moments (the machine was suspended): leases held are void. */
   | { readonly type: 'clock_jump' }
+  /** Whether this replica may vote. Without a vote it promises, accepts and grants nothing and fetches what is chosen. */
+  | { readonly type: 'voting'; readonly allowed: boolean }
   /** Hand the leadership over to this voter, or to the one that is best caught up. Answered by an effect. */
   | { readonly type: 'transfer'; readonly to: number | null };
 
