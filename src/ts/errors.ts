@@ -17,6 +17,9 @@ export type ErrorCode =
   | 'NO_MASTER' // nobody is known to lead the group
   | 'PROPOSE_TIMEOUT' // not chosen in time; the outcome is unknown
   | 'PROPOSE_FAST_REJECT' // too many proposals wait; nothing was proposed
+  | 'MEMBERS_PENDING' // another change of the members is on its way
+  | 'MEMBERS_INVALID' // the members cannot be changed so
+  | 'MEMBERS_LAGS' // the replica that shall vote has not caught up
   | 'SIZE_TOO_LARGE' // a value or item exceeds its limit
   | 'RPC_CONNECT' // the peer could not be reached; nothing was sent
   | 'RPC_IO' // the connection broke; the outcome is unknown if anything was sent

@@ -36,6 +36,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     instance: number,
     chain: number,
   }),
+  fc.record({ type: type('removed' as const) }),
   fc.record({ type: type('diverged' as const), instance: number, chain: number }),
   fc.record({ type: type('fetch' as const), from: number, through: number }),
   fc.record({ type: type('learn' as const), entries }),

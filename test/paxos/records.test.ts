@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { ballotFrom, NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
+import { foundedBy } from '../../src/ts/paxos/core/members.js';
 import type { LogWrite } from '../../src/ts/paxos/core/types.js';
 import { entryOf, recordOf, restoreGroup } from '../../src/ts/paxos/records.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
@@ -11,6 +12,7 @@ import { openLog } from '../../src/ts/wal/open.js';
 import { fakeLog } from './fake_log.js';
 
 const GROUP = 3;
+const FOUNDERS = foundedBy([{ id: 1, role: 'voter', birth: '0'.repeat(16), host: '127.0.0.1', port: 5_001, site: '' }]);
 
 async function log(t: ExecutionContext): Promise<LogEngine> {
   const folder = mkdtempSync(join(tmpdir(), 'phxqueue-records-'));
@@ -45,7 +47,7 @@ async function restored(
   engine: LogEngine,
 ): Promise<{ applied: string[]; state: Awaited<ReturnType<typeof restoreGroup>> }> {
   const applied: string[] = [];
-  const state = await restoreGroup(engine, GROUP, crc32, (instance, value) => {
+  const state = await restoreGroup(engine, GROUP, FOUNDERS, crc32, (instance, value) => {
     applied.push(`${instance} ${Buffer.from(value).toString()}`);
   });
   return { applied, state };
@@ -54,7 +56,16 @@ async function restored(
 test('an empty log restores to nothing', async (t) => {
   const { applied, state } = await restored(await log(t));
   t.deepEqual(applied, []);
-  t.deepEqual(state, { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, chain: 0, entries: [] });
+  t.deepEqual(state, {
+    promised: NO_BALLOT,
+    longest_grant_ms: 0,
+    chosen_through: 0,
+    chain: 0,
+    configurations: [FOUNDERS],
+    known_through: 0,
+    entries: [],
+    retained_from: 1,
+  });
 });
 
 test('what is known to be chosen is applied in order, what is above comes back as accepted', async (t) => {

@@ -2,8 +2,10 @@
 
 import { crc32 } from 'node:zlib';
 import { NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
+import { type Configuration, Members } from '../../src/ts/paxos/core/members.js';
 import type { Restored } from '../../src/ts/paxos/core/state.js';
 import type { AcceptedEntry, LogWrite } from '../../src/ts/paxos/core/types.js';
+import { rosterOf } from '../../src/ts/paxos/core/value.js';
 import type { Random } from './random.js';
 import type { Timeline } from './timeline.js';
 
@@ -52,13 +54,17 @@ export class SimDisk {
   }
 
   /** What a restart reads; `apply` gets the prefix known to be chosen. */
-  restore(apply: (entry: AcceptedEntry) => void): Restored {
+  restore(founders: Configuration, apply: (entry: AcceptedEntry) => void): Restored {
+    const members = new Members(0, [founders]);
     let chain = 0;
     for (let instance = 1; instance <= this.#mark; instance += 1) {
       const entry = this.#entries.get(instance);
       if (entry === undefined) throw new Error(`instance ${instance} below the mark ${this.#mark} is not on disk`);
       apply(entry);
       chain = crc32(entry.value, chain);
+      const roster = rosterOf(entry.value);
+      if (roster !== null) members.learn(instance, roster);
+      members.forget(instance);
     }
     const entries = [...this.#entries.values()].filter((entry) => entry.instance > this.#mark);
     return {
@@ -66,6 +72,9 @@ export class SimDisk {
       longest_grant_ms: this.#longest_grant_ms,
       chosen_through: this.#mark,
       chain,
+      configurations: members.list,
+      known_through: this.#mark,
+      retained_from: 1,
       entries,
     };
   }

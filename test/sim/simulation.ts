@@ -5,6 +5,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { Group } from '../../src/ts/paxos/core/group.js';
+import { type Configuration, foundedBy } from '../../src/ts/paxos/core/members.js';
+import type { Member } from '../../src/ts/paxos/core/roster.js';
 import {
   type CoreOptions,
   DEFAULT_CORE_OPTIONS,
@@ -59,6 +61,10 @@ interface Faults {
   readonly lease_ms: number;
 }
 
+function memberOf(id: number): Omit<Member, 'role'> {
+  return { id, birth: id.toString(16).padStart(16, '0'), host: '127.0.0.1', port: 5_000 + id, site: '' };
+}
+
 class Replica {
   readonly id: number;
   readonly disk: SimDisk;
@@ -87,6 +93,7 @@ export class Simulation {
   readonly #timeline = new Timeline();
   readonly #checker: Checker;
   readonly #replicas: readonly Replica[];
+  readonly #founders: Configuration;
   readonly #faults: Faults;
   readonly #core: CoreOptions;
   readonly #blocked = new Set<string>();
@@ -127,6 +134,9 @@ export class Simulation {
       window_max: random.pick([1, 4, 16]),
     };
     const count = random.pick([3, 3, 3, 5]);
+    this.#founders = foundedBy(
+      Array.from({ length: count }, (_, index) => ({ ...memberOf(index + 1), role: 'voter' })),
+    );
     this.#replicas = Array.from({ length: count }, (_, index) => {
       const sync = { sync_mean_ms: random.pick([0.2, 1, 5]), stall: random.pick([0, 0, 0.01]) };
       const disk = new SimDisk(this.#timeline, random, sync);
@@ -155,10 +165,11 @@ export class Simulation {
 
   #start(replica: Replica): void {
     replica.applied_through = 0;
-    const restored = replica.disk.restore(({ instance, value }) => this.#applied(replica, instance, value));
-    const members = this.#replicas.map(({ id }) => id);
+    const restored = replica.disk.restore(this.#founders, ({ instance, value }) =>
+      this.#applied(replica, instance, value),
+    );
     const { seed } = this.#options;
-    const config = { group: 0, self: replica.id, members, options: this.#core, checksum: crc32, voting: true, seed };
+    const config = { group: 0, self: replica.id, options: this.#core, checksum: crc32, voting: true, seed };
     replica.group = new Group(config, restored, this.#clock(replica));
     replica.incarnation += 1;
     this.#trace(`${replica.id} starts: chosen ${restored.chosen_through}, ${restored.entries.length} above`);
@@ -233,6 +244,10 @@ export class Simulation {
         break;
       case 'refuse':
         this.#sometimes(`refused: ${effect.reason}`);
+        break;
+      case 'members':
+      case 'removed':
+      case 'serve_snapshot':
         break;
       case 'transferred':
         this.#sometimes('the leadership is handed over');

@@ -21,6 +21,7 @@ const TYPES = [
   'diverged',
   'release',
   'take_over',
+  'removed',
 ] as const satisfies readonly Message['type'][];
 
 /** Bytes before the fields of each message: u32 length of what follows, u32 group, u8 type. */
@@ -88,6 +89,8 @@ export function encodeMessage(group: number, message: Message): Uint8Array[] {
       break;
     case 'diverged':
       fields.u64(message.instance).u64(message.chain);
+      break;
+    case 'removed':
       break;
   }
   return fields.finish();
@@ -160,6 +163,8 @@ function decodeFields(reader: Reader, typeIndex: number, end: number): Message {
       return { type, entries: reader.entries(end) };
     case 'diverged':
       return { type, instance: reader.u64(), chain: reader.u64() };
+    case 'removed':
+      return { type };
   }
 }
 

@@ -9,6 +9,7 @@ import { assert, type ErrorCode, PhxError } from '../errors.js';
 import type { LogEngine } from '../wal/engine.js';
 import type { GroupMessage } from './codec.js';
 import { Group } from './core/group.js';
+import { type Configuration, foundedBy } from './core/members.js';
 import type { CoreOptions, Effect, Input, Refusal } from './core/types.js';
 import { commandsOf } from './core/value.js';
 import type { Identity } from './identity.js';
@@ -64,6 +65,9 @@ const REFUSALS: Readonly<Record<Refusal, string>> = {
   PROPOSE_TIMEOUT: 'not chosen in time; it may still be',
   PROPOSE_FAST_REJECT: 'too many proposals wait',
   SIZE_TOO_LARGE: 'the command exceeds its size limit',
+  MEMBERS_PENDING: 'another change of the members is on its way',
+  MEMBERS_INVALID: 'the members cannot be changed so',
+  MEMBERS_LAGS: 'the replica that shall vote has not caught up',
 };
 
 export class PaxosNode implements ReplicatedLog {
@@ -108,17 +112,16 @@ export class PaxosNode implements ReplicatedLog {
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
     const clock = options.clock ?? SYSTEM_CLOCK;
     const { identity, log, stateMachine } = options;
-    const members = options.replicas.map((replica) => replica.id);
+    const founders = foundersOf(options.replicas);
     const groups: Group[] = [];
     for (let group = 0; group < identity.groups; group += 1) {
-      const restored = await restoreGroup(log, group, crc32, (instance, value) => {
+      const restored = await restoreGroup(log, group, founders, crc32, (instance, value) => {
         stateMachine.apply(group, instance, commandsIn(value));
       });
       const seed = Math.floor(Math.random() * 2 ** 32);
       const config = {
         group,
         self: identity.replica,
-        members,
         options: options.core,
         checksum: crc32,
         voting: true,
@@ -271,9 +274,12 @@ export class PaxosNode implements ReplicatedLog {
       case 'refuse':
         this.#settle(effect.proposal, (waiter) => waiter.reject(refusalError(effect.reason)));
         break;
+      case 'members':
+      case 'serve_snapshot':
+      case 'removed':
       case 'transferred':
       case 'transfer_refused':
-        // Nobody asks for a hand-over yet.
+        // Nobody asks for a hand-over or for other members yet, and nothing is deleted from logs.
         break;
       case 'serve_fetch':
         this.#serveFetch(group, effect);
@@ -375,7 +381,22 @@ function commandsIn(value: Uint8Array): Command[] {
   return commandsOf(value).map(({ offset, length }) => ({ bytes: value.subarray(offset, offset + length), offset }));
 }
 
+/** The configured replicas are the first members of each group. */
+function foundersOf(replicas: readonly Replica[]): Configuration {
+  return foundedBy(
+    replicas.map(({ id, host, paxos_port }) => ({
+      id,
+      role: 'voter',
+      birth: '0'.repeat(16),
+      host,
+      port: paxos_port,
+      site: '',
+    })),
+  );
+}
+
 function refusalError(reason: Refusal): PhxError {
   const code: ErrorCode = reason;
-  return new PhxError(code, REFUSALS[reason], { retryable: reason !== 'SIZE_TOO_LARGE' });
+  const retryable = reason !== 'SIZE_TOO_LARGE' && reason !== 'MEMBERS_INVALID';
+  return new PhxError(code, REFUSALS[reason], { retryable });
 }

@@ -6,8 +6,10 @@ import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
 import { ballotFrom, NO_BALLOT } from './core/ballot.js';
 import { Chain, type Checksum } from './core/chain.js';
+import { type Configuration, Members } from './core/members.js';
 import type { Restored } from './core/state.js';
 import type { AcceptedEntry, LogWrite } from './core/types.js';
+import { rosterOf } from './core/value.js';
 
 const ENTRY_HEAD_BYTES = 16;
 
@@ -58,6 +60,7 @@ export function entryOf(instance: number, body: Uint8Array): StoredEntry {
 export async function restoreGroup(
   log: LogEngine,
   group: number,
+  founders: Configuration,
   checksum: Checksum,
   apply: (instance: number, value: Uint8Array) => void,
 ): Promise<Restored> {
@@ -70,6 +73,7 @@ export async function restoreGroup(
   const above = new Map<number, AcceptedEntry>();
   let chosen_through = 0;
   const chain = new Chain(checksum, { instance: 0, chain: 0 });
+  const members = new Members(0, [founders]);
   let applied = 0;
   let next = bounds?.first ?? 1;
   while (bounds !== null && next <= bounds.last) {
@@ -83,6 +87,9 @@ export async function restoreGroup(
     }
     applied = applyPrefix(above, applied, chosen_through, (instance, value) => {
       chain.add(instance, value);
+      const roster = rosterOf(value);
+      if (roster !== null) members.learn(instance, roster);
+      members.forget(instance);
       apply(instance, value);
     });
   }
@@ -96,6 +103,9 @@ export async function restoreGroup(
     longest_grant_ms: longest === null ? 0 : readU64(longest),
     chosen_through,
     chain: chain.end.chain,
+    configurations: members.list,
+    known_through: chosen_through,
+    retained_from: bounds?.first ?? 1,
     entries: [...above.values()],
   };
 }

@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import test from 'ava';
 import { ballotFrom } from '../../../src/ts/paxos/core/ballot.js';
 import { Chain } from '../../../src/ts/paxos/core/chain.js';
-import { acceptAt, ballotOf, EMPTY, heartbeatAt, Probe } from './probe.js';
+import { acceptAt, ballotOf, emptyOf, heartbeatAt, Probe } from './probe.js';
 
 /** A leader of `members` that has applied instance 1. */
 function leader(members: readonly number[]): {
@@ -10,7 +10,7 @@ function leader(members: readonly number[]): {
   ballot: number;
   told: (from: number, chain: number) => void;
 } {
-  const probe = new Probe({}, EMPTY, members);
+  const probe = new Probe({}, emptyOf(...members));
   const ballot = probe.lead();
   probe.propose(1, 'a');
   probe.sync();

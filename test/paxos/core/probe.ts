@@ -2,6 +2,8 @@
 import { crc32 } from 'node:zlib';
 import { ballotFrom, NO_BALLOT } from '../../../src/ts/paxos/core/ballot.js';
 import { Group } from '../../../src/ts/paxos/core/group.js';
+import { type Configuration, foundedBy } from '../../../src/ts/paxos/core/members.js';
+import type { Member } from '../../../src/ts/paxos/core/roster.js';
 import type { GroupConfig, Restored } from '../../../src/ts/paxos/core/state.js';
 import {
   type AcceptedEntry,
@@ -14,12 +16,36 @@ import {
 } from '../../../src/ts/paxos/core/types.js';
 import { batchValue, commandsOf } from '../../../src/ts/paxos/core/value.js';
 
-export const EMPTY: Restored = { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, chain: 0, entries: [] };
+/** A member without a role, as far as the core cares about it. */
+export function memberOf(id: number): Omit<Member, 'role'> {
+  return { id, birth: id.toString(16).padStart(16, '0'), host: '127.0.0.1', port: 5_000 + id, site: '' };
+}
+
+/** Voters from the beginning on. */
+export function founded(ids: readonly number[]): Configuration {
+  return foundedBy(ids.map((id) => ({ ...memberOf(id), role: 'voter' })));
+}
+
+export const EMPTY: Restored = {
+  promised: NO_BALLOT,
+  longest_grant_ms: 0,
+  chosen_through: 0,
+  chain: 0,
+  configurations: [founded([1, 2, 3])],
+  known_through: 0,
+  entries: [],
+  retained_from: 1,
+};
+
+/** As it starts with an empty log, with these founders. */
+export function emptyOf(...ids: readonly number[]): Restored {
+  return { ...EMPTY, configurations: [founded(ids)] };
+}
 
 /** Replica 1 of group 0. */
-export function configOf(options: Partial<CoreOptions>, members: readonly number[]): GroupConfig {
+export function configOf(options: Partial<CoreOptions>): GroupConfig {
   const all = { ...DEFAULT_CORE_OPTIONS, ...options };
-  return { group: 0, self: 1, members, options: all, voting: true, checksum: crc32, seed: 7 };
+  return { group: 0, self: 1, options: all, voting: true, checksum: crc32, seed: 7 };
 }
 
 type MessageOf<Type extends Message['type']> = Message & { type: Type };
@@ -31,13 +57,17 @@ export class Probe {
   readonly answered: number[] = [];
   readonly refused: string[] = [];
   readonly transfers: string[] = [];
+  /** Peers that need a snapshot. */
+  readonly snapshots: number[] = [];
+  /** Changes of the members that were applied, learners in brackets. */
+  readonly members: string[] = [];
   #sent: { readonly to: number; readonly message: Message }[] = [];
   #appended = 0;
   /** Just after the start: then no grant of an earlier life binds, unless `restored` says so. */
   now_ms = 1;
 
-  constructor(options: Partial<CoreOptions> = {}, restored: Restored = EMPTY, members: readonly number[] = [1, 2, 3]) {
-    this.group = new Group(configOf(options, members), restored, 0);
+  constructor(options: Partial<CoreOptions> = {}, restored: Restored = EMPTY) {
+    this.group = new Group(configOf(options), restored, 0);
   }
 
   step(input: Input): void {
@@ -125,11 +155,24 @@ export class Probe {
       case 'refuse':
         this.refused.push(`${effect.proposal} ${effect.reason}`);
         break;
+      case 'members': {
+        const { chosen_at, from, members } = effect.configuration;
+        const names = members.map(({ id, role }) => (role === 'voter' ? `${id}` : `(${id})`));
+        this.members.push(`${names.join(' ')} chosen at ${chosen_at} from ${from}`);
+        if (effect.proposal !== null) this.answered.push(effect.proposal);
+        break;
+      }
+      case 'removed':
+        this.members.push('removed');
+        break;
       case 'transferred':
         this.transfers.push(`to ${effect.to}`);
         break;
       case 'transfer_refused':
         this.transfers.push(effect.reason);
+        break;
+      case 'serve_snapshot':
+        this.snapshots.push(effect.to);
         break;
       case 'serve_fetch':
         break;
@@ -170,5 +213,5 @@ export function replyTo({ ballot, sent_at_ms }: Pick<MessageOf<'heartbeat'>, 'ba
 
 /** The ballot of round `round` of `replica`. */
 export function ballotOf(round: number, replica: number): number {
-  return round * 256 + replica;
+  return round * 65_536 + replica;
 }

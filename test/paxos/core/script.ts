@@ -5,6 +5,7 @@
 import { crc32 } from 'node:zlib';
 import { NO_BALLOT, replicaOf } from '../../../src/ts/paxos/core/ballot.js';
 import { Group } from '../../../src/ts/paxos/core/group.js';
+import { type Configuration, Members } from '../../../src/ts/paxos/core/members.js';
 import type { Restored } from '../../../src/ts/paxos/core/state.js';
 import {
   type AcceptedEntry,
@@ -13,9 +14,11 @@ import {
   type Effect,
   type Input,
   type LogWrite,
+  type MembersChange,
   type Message,
 } from '../../../src/ts/paxos/core/types.js';
-import { commandsOf } from '../../../src/ts/paxos/core/value.js';
+import { commandsOf, rosterOf } from '../../../src/ts/paxos/core/value.js';
+import { founded } from './probe.js';
 
 const PROPOSE_TIMEOUT_MS = 1_500;
 
@@ -32,12 +35,13 @@ interface Node {
   pending: { readonly append: number; readonly writes: readonly LogWrite[] }[];
   readonly disk: Map<string, LogWrite>;
   readonly applied: string[];
+  voting: boolean;
 }
 
 export class Script {
   readonly lines: string[] = [];
   readonly #options: CoreOptions;
-  readonly #nodes: readonly Node[];
+  readonly #nodes: Node[] = [];
   #now_ms = 0;
   #flying: Flying[] = [];
   #lost: (flying: Flying) => boolean = () => false;
@@ -50,8 +54,7 @@ export class Script {
   constructor(options: Partial<CoreOptions> = {}) {
     // Without chance, the replica with the lowest number stands first.
     this.#options = { ...DEFAULT_CORE_OPTIONS, ...options };
-    this.#nodes = [1, 2, 3].map((id) => ({ id, group: null, pending: [], disk: new Map(), applied: [] }));
-    for (const { id } of this.#nodes) this.start(id);
+    for (const id of [1, 2, 3]) this.join(id);
   }
 
   get text(): string {
@@ -96,6 +99,29 @@ export class Script {
     this.settle();
   }
 
+  /** A replica with an empty disk starts; 1, 2 and 3 are the founders. */
+  join(id: number): void {
+    this.#nodes.push({ id, group: null, pending: [], disk: new Map(), applied: [], voting: true });
+    this.start(id);
+  }
+
+  change(id: number, change: MembersChange): void {
+    this.#proposals += 1;
+    this.#line(`${id} is asked to ${changeText(change)} (proposal ${this.#proposals})`);
+    const deadline_ms = this.#now_ms + PROPOSE_TIMEOUT_MS;
+    this.#step(id, { type: 'change_members', id: this.#proposals, deadline_ms, change });
+  }
+
+  role(id: number): string {
+    return this.#node(id).group?.role ?? 'dead';
+  }
+
+  voting(id: number, allowed: boolean): void {
+    this.#line(`${id} ${allowed ? 'may vote' : 'may not vote'}`);
+    this.#node(id).voting = allowed;
+    this.#step(id, { type: 'voting', allowed });
+  }
+
   crash(id: number): void {
     const node = this.#node(id);
     this.#line(`${id} crashes; ${node.pending.length} appends are lost`);
@@ -111,15 +137,7 @@ export class Script {
     if (this.#now_ms > 0) {
       this.#line(`${id} starts: promised ${ballotText(restored.promised)}, chosen through ${restored.chosen_through}`);
     }
-    const config = {
-      group: 0,
-      self: id,
-      members: [1, 2, 3],
-      options: this.#options,
-      checksum: crc32,
-      voting: true,
-      seed: id,
-    };
+    const config = { group: 0, self: id, options: this.#options, checksum: crc32, voting: node.voting, seed: id };
     node.group = new Group(config, restored, this.#now_ms);
   }
 
@@ -240,6 +258,16 @@ export class Script {
       case 'refuse':
         this.#line(`${node.id} refuses proposal ${effect.proposal}: ${effect.reason}`);
         break;
+      case 'members': {
+        const asked = effect.proposal === null ? '' : `, answers proposal ${effect.proposal}`;
+        this.#line(`${node.id} learns of members ${membersText(effect.configuration)}${asked}`);
+        break;
+      }
+      case 'removed':
+        this.#line(`${node.id} is a member no more`);
+        break;
+      case 'serve_snapshot':
+        break;
       case 'transferred':
         this.#line(`${node.id} has handed over to ${effect.to}`);
         break;
@@ -264,23 +292,29 @@ export class Script {
     const entries = [...node.disk.values()].flatMap((write) => (write.type === 'entry' ? [write] : []));
     const chosen_through = Math.max(0, ...entries.map((entry) => entry.chosen_through));
     entries.sort((a, b) => a.instance - b.instance);
-    for (const { instance, value } of entries)
-      if (instance <= chosen_through) node.applied.push(...commandTexts(value));
+    const members = new Members(0, [founded([1, 2, 3])]);
+    let chain = 0;
+    for (const { instance, value } of entries.filter((entry) => entry.instance <= chosen_through)) {
+      node.applied.push(...commandTexts(value));
+      chain = crc32(value, chain);
+      const roster = rosterOf(value);
+      if (roster !== null) members.learn(instance, roster);
+      members.forget(instance);
+    }
     return {
       promised: promise?.type === 'promise' ? promise.ballot : NO_BALLOT,
       longest_grant_ms: grant?.type === 'longest_grant' ? grant.lease_ms : 0,
       chosen_through,
-      chain: this.#chain(entries.filter(({ instance }) => instance <= chosen_through)),
+      chain,
+      configurations: members.list,
+      known_through: chosen_through,
+      retained_from: 1,
       entries: entries.filter(({ instance }) => instance > chosen_through),
     };
   }
 
-  #chain(chosen: readonly AcceptedEntry[]): number {
-    return chosen.reduce((seed, { value }) => crc32(value, seed), 0);
-  }
-
   #node(id: number): Node {
-    const node = this.#nodes[id - 1];
+    const node = this.#nodes.find((each) => each.id === id);
     if (node === undefined) throw new Error(`no replica ${id}`);
     return node;
   }
@@ -294,9 +328,26 @@ function store(disk: Map<string, LogWrite>, write: LogWrite): void {
   disk.set(write.type === 'entry' ? `entry ${write.instance}` : write.type, write);
 }
 
+/** Learners in brackets. */
+function membersText({ members, from }: Configuration): string {
+  const names = members.map(({ id, role }) => (role === 'voter' ? `${id}` : `(${id})`));
+  return `${names.join(' ')}, from ${from} on`;
+}
+
+function changeText(change: MembersChange): string {
+  switch (change.type) {
+    case 'add_learner':
+      return `add learner ${change.member.id}`;
+    case 'replace':
+      return `replace ${change.id} by ${change.by.id}`;
+    default:
+      return `${change.type} ${change.id}`;
+  }
+}
+
 /** Round and replica, as people speak of ballots. */
 function ballotText(ballot: number & { readonly __brand: 'Ballot' }): string {
-  return `${Math.floor(ballot / 256)}.${replicaOf(ballot)}`;
+  return `${Math.floor(ballot / 65_536)}.${replicaOf(ballot)}`;
 }
 
 function commandTexts(value: Uint8Array): string[] {
@@ -304,6 +355,8 @@ function commandTexts(value: Uint8Array): string[] {
 }
 
 function valueText(value: Uint8Array): string {
+  const roster = rosterOf(value);
+  if (roster !== null) return `members ${roster.members.map(({ id }) => id).join(' ')}`;
   const texts = commandTexts(value);
   return texts.length === 0 ? 'no-op' : `"${texts.join('", "')}"`;
 }
@@ -339,6 +392,8 @@ function messageText(message: Message): string {
       return `fetch ${message.from} to ${message.through}`;
     case 'learn':
       return `learn ${message.entries.map((entry) => `${entry.instance} ${valueText(entry.value)}`).join(', ')}`;
+    case 'removed':
+      return 'removed';
     case 'diverged':
       return `diverged at ${message.instance}`;
     case 'heartbeat':

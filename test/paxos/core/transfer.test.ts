@@ -88,7 +88,7 @@ test('a hand-over that is not done in time is given up, and service goes on', (t
 test('hand-overs that cannot be are refused', (t) => {
   const { probe, applied } = master();
   for (const to of [1, 9]) probe.step({ type: 'transfer', to });
-  const far = new Probe({ candidate_lag_max: 10 }, { ...EMPTY, chosen_through: 11 });
+  const far = new Probe({ candidate_lag_max: 10 }, { ...EMPTY, chosen_through: 11, known_through: 11 });
   far.step({ type: 'transfer', to: 2 });
   far.lead([], 11);
   far.step({ type: 'transfer', to: 2 });

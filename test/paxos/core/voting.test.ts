@@ -18,13 +18,14 @@ test('without its vote a replica promises, accepts and grants nothing, and does 
   probe.receive(3, heartbeatAt(next, 0));
   probe.receive(3, { type: 'take_over', ballot: ballotFrom(next) });
   probe.sync();
+  t.is(probe.group.leader, 3);
   probe.pass(2_000);
+  t.is(probe.group.leader, null, 'it was not heard any more');
   t.deepEqual(probe.written, []);
   t.is(probe.take('pre_vote_reply')[0]?.granted, false);
   t.is(probe.take('heartbeat_reply')[0]?.granted, false);
   t.deepEqual([...probe.take('promise'), ...probe.take('accepted'), ...probe.take('pre_vote')], []);
   t.is(probe.group.role, 'follower');
-  t.is(probe.group.leader, 3);
 });
 
 test('it learns by fetching what the leader says is chosen', (t) => {

@@ -2,7 +2,7 @@
 import { assert } from '../../errors.js';
 import { type Ballot, replicaOf } from './ballot.js';
 import { linkFor } from './divergence.js';
-import { applyChosen, heedClaim } from './learner.js';
+import { advanceChosen, applyChosen, heedClaim } from './learner.js';
 import { type GroupState, type LeaseRequest, noteGrant } from './state.js';
 import type { AcceptedEntry, Message } from './types.js';
 
@@ -72,15 +72,19 @@ export function onAccept(state: GroupState, leader: number, message: Message & {
     state.promised = ballot;
     state.write({ type: 'promise', ballot }, null);
   }
+  // First what is chosen, so that the record of this value says so, too.
+  heedClaim(state, leader, ballot, chosen_through);
   if (accept(state, leader, ballot, instance, value)) {
     state.send(leader, { type: 'accepted', ballot, instances: [instance] });
   }
-  heedClaim(state, leader, ballot, chosen_through);
+  // The claim may cover the value: it may have come late.
+  advanceChosen(state);
 }
 
 /** Learns from a leader without a vote. */
 function follow(state: GroupState, leader: number, ballot: Ballot, chosen_through: number): void {
   if (ballot >= state.highest_seen) state.leader = leader;
+  state.election_at_ms = state.now_ms + state.config.options.lease_ms + state.jitter();
   submit(state, ballot);
   heedClaim(state, leader, ballot, chosen_through);
 }
@@ -202,6 +206,8 @@ export function stepDown(state: GroupState): void {
   state.role = { type: 'follower' };
   state.election_at_ms = Math.max(state.grant.until_ms, state.now_ms) + state.jitter();
   for (const proposal of state.waiting) state.refuse(proposal, 'NOT_MASTER');
+  if (state.change !== null) state.refuse(state.change.proposal, 'NOT_MASTER');
+  state.change = null;
   state.waiting.length = 0;
   state.waiting_bytes = 0;
 }

@@ -35,9 +35,12 @@ export function compareChains(state: GroupState, leader: Leader, from: number, t
   const differs_at = Math.min(known.differs_at ?? theirs.instance, theirs.instance);
   known.differs_at = differs_at;
   const { self } = state.config;
-  if (state.isQuorum((id) => id === self || (leader.comparisons.get(id)?.same_through ?? 0) >= differs_at)) {
+  const voters = state.chosen_through + 1;
+  if (
+    state.members.isQuorum(voters, (id) => id === self || (leader.comparisons.get(id)?.same_through ?? 0) >= differs_at)
+  ) {
     state.send(from, { type: 'diverged', instance: theirs.instance, chain: own });
-  } else if (!state.isQuorum((id) => (leader.comparisons.get(id)?.differs_at ?? null) === null)) {
+  } else if (!state.members.isQuorum(voters, (id) => (leader.comparisons.get(id)?.differs_at ?? null) === null)) {
     throw diverged(state, theirs.instance, 'no majority shares the values applied here');
   }
 }

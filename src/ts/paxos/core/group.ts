@@ -28,6 +28,9 @@ import {
   voidLease,
 } from './leader.js';
 import { fetchGap, onFetch, onLearn, onLearnedDurable } from './learner.js';
+import type { Configuration } from './members.js';
+import { heedMembers, isRemoved, isSettled, onChangeMembers, onRemoved } from './members_change.js';
+import { onSnapshotInstalled } from './snapshot.js';
 import { type Completion, type GroupConfig, GroupState, type Restored } from './state.js';
 import { continueTransfer, onTakeOver, onTransfer } from './transfer.js';
 import type { Effect, Input, Message } from './types.js';
@@ -51,7 +54,6 @@ export class Group {
         tickElection(state);
         if (state.role.type === 'leader') tickLeader(state);
         else fetchGap(state);
-        flushProposals(state);
         break;
       case 'message':
         onMessage(state, input.from, input.message);
@@ -60,11 +62,9 @@ export class Group {
         onPropose(state, input.proposal);
         break;
       case 'flush':
-        flushProposals(state);
         break;
       case 'durable':
         onDurable(state, input.append);
-        flushProposals(state);
         break;
       case 'clock_jump':
         if (state.role.type === 'leader') voidLease(state, state.role);
@@ -72,11 +72,22 @@ export class Group {
       case 'voting':
         onVoting(state, input.allowed);
         break;
+      case 'snapshot_installed':
+        onSnapshotInstalled(state, input.snapshot);
+        break;
+      case 'retained':
+        state.retained_from = Math.max(state.retained_from, input.from);
+        break;
+      case 'change_members':
+        onChangeMembers(state, input.id, input.deadline_ms, input.change);
+        break;
       case 'transfer':
         onTransfer(state, input.to);
         break;
     }
+    heedMembers(state);
     continueTransfer(state);
+    if (input.type !== 'propose') flushProposals(state);
     return state.takeEffects();
   }
 
@@ -117,6 +128,22 @@ export class Group {
     return this.#state.applied_through;
   }
 
+  /** What `Restored` needs to know of the members at `applied_through`. */
+  get configurations(): readonly Configuration[] {
+    return this.#state.members.list;
+  }
+
+  /** Whether this replica was told that it is a member no more. */
+  get removed(): boolean {
+    return this.#state.removed;
+  }
+
+  /** Up to where a peer had applied when it last answered this leader, 0 if unknown. */
+  appliedAt(peer: number): number {
+    const { role } = this.#state;
+    return role.type === 'leader' ? (role.applied.get(peer) ?? 0) : 0;
+  }
+
   /** The link of the checksum chain at `applied_through`. */
   get chain(): number {
     return this.#state.chain.end.chain;
@@ -129,7 +156,8 @@ export class Group {
 }
 
 function onMessage(state: GroupState, from: number, message: Message): void {
-  if (!state.config.members.includes(from) || from === state.config.self) return;
+  if (from === state.config.self) return;
+  if (isRemoved(state, from) && !hearsRemoved(state, from, message)) return;
   switch (message.type) {
     case 'pre_vote':
       onPreVote(state, from, message.round, message.chosen_through);
@@ -148,7 +176,6 @@ function onMessage(state: GroupState, from: number, message: Message): void {
       break;
     case 'accepted':
       onAccepted(state, from, message.ballot, message.instances);
-      flushProposals(state);
       break;
     case 'reject':
       onReject(state, message.ballot, message.promised);
@@ -165,6 +192,9 @@ function onMessage(state: GroupState, from: number, message: Message): void {
     case 'take_over':
       onTakeOver(state, message.ballot);
       break;
+    case 'removed':
+      onRemoved(state);
+      break;
     case 'diverged':
       onDiverged(state, message);
       break;
@@ -175,6 +205,15 @@ function onMessage(state: GroupState, from: number, message: Message): void {
       onLearn(state, from, message.entries);
       break;
   }
+}
+
+/** Messages of a former member: it may fetch, and is told where it stands when it seeks votes. True if one is heeded. */
+function hearsRemoved(state: GroupState, from: number, message: Message): boolean {
+  const { type } = message;
+  const { role } = state;
+  const seeks = type === 'pre_vote' || type === 'prepare' || type === 'accept' || type === 'heartbeat';
+  if (seeks && role.type === 'leader' && isSettled(state, role)) state.send(from, { type: 'removed' });
+  return type === 'fetch';
 }
 
 function onDurable(state: GroupState, append: number): void {

@@ -15,6 +15,8 @@ import type { TransferRefusal } from './types.js';
 export interface Transfer {
   readonly to: number;
   readonly until_ms: number;
+  /** Somebody waits for the outcome; a leader that is no voter any more hands over unasked. */
+  readonly requested: boolean;
   /** The target was asked how far it is since nothing is in flight any more. */
   asked: boolean;
 }
@@ -32,14 +34,17 @@ export function onTransfer(state: GroupState, to: number | null): void {
   else if (target === self) refuse(state, 'TRANSFER_SELF');
   else if (target === null || !state.isVoter(target)) refuse(state, 'TRANSFER_UNKNOWN');
   else if (appliedAt(role, target) + options.candidate_lag_max < state.applied_through) refuse(state, 'TRANSFER_LAGS');
-  else state.transfer = { to: target, until_ms: state.now_ms + options.transfer_timeout_ms, asked: false };
+  else {
+    const until_ms = state.now_ms + options.transfer_timeout_ms;
+    state.transfer = { to: target, until_ms, requested: true, asked: false };
+  }
 }
 
 /** The other voter that has applied most, as far as this leader knows. */
 export function bestSuccessor(state: GroupState, leader: Leader): number | null {
   let best: number | null = null;
-  for (const peer of state.peers) {
-    if (!state.isVoter(peer)) continue;
+  for (const peer of state.members.voters) {
+    if (peer === state.config.self) continue;
     if (best === null || appliedAt(leader, peer) > appliedAt(leader, best)) best = peer;
   }
   return best;
@@ -50,11 +55,9 @@ export function continueTransfer(state: GroupState): void {
   const { transfer, role } = state;
   if (transfer === null) return;
   if (role.type === 'follower' || role.type === 'pre_candidate') {
-    state.transfer = null;
-    refuse(state, 'NOT_MASTER');
+    giveUp(state, transfer, 'NOT_MASTER');
   } else if (state.now_ms >= transfer.until_ms) {
-    state.transfer = null;
-    refuse(state, 'TRANSFER_TIMEOUT');
+    giveUp(state, transfer, 'TRANSFER_TIMEOUT');
   } else if (role.type === 'leader' && state.applied_through === role.next_instance - 1) {
     if (appliedAt(role, transfer.to) >= state.applied_through) {
       handOver(state, role, transfer.to);
@@ -76,7 +79,7 @@ function handOver(state: GroupState, leader: Leader, to: number): void {
   state.leader = to;
   stepDown(state);
   endGrant(state, ballot);
-  for (const peer of state.peers) {
+  for (const peer of state.members.others) {
     state.send(peer, peer === to ? { type: 'take_over', ballot } : { type: 'release', ballot });
   }
   state.emit({ type: 'transferred', to });
@@ -94,6 +97,11 @@ export function onTakeOver(state: GroupState, ballot: Ballot): void {
 
 function appliedAt(leader: Leader, peer: number): number {
   return leader.applied.get(peer) ?? 0;
+}
+
+function giveUp(state: GroupState, transfer: Transfer, reason: TransferRefusal): void {
+  state.transfer = null;
+  if (transfer.requested) refuse(state, reason);
 }
 
 function refuse(state: GroupState, reason: TransferRefusal): void {
