@@ -73,15 +73,21 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'accepted values are replaced by no-operations',
-    changes: [{ file: 'leader.js', from: 'best.get(instance)?.value ?? noopValue(ballot)', to: 'noopValue(ballot)' }],
+    changes: [
+      {
+        file: 'leader.js',
+        from: 'leader.recovered.get(instance)?.value ?? noopValue(leader.ballot)',
+        to: 'noopValue(leader.ballot)',
+      },
+    ],
   },
   {
     name: 'less than a majority is enough',
     changes: [
       {
-        file: 'state.js',
-        from: 'Math.floor(this.config.members.length / 2) + 1',
-        to: 'Math.floor(this.config.members.length / 2)',
+        file: 'members.js',
+        from: '2 * count > voters.length',
+        to: '2 * count >= voters.length - 1 && count > 0',
       },
     ],
   },
@@ -167,6 +173,89 @@ export const MUTANTS: readonly Mutant[] = [
       },
       { file: 'acceptor.js', from: 'if (state.grant.ballot !== ballot)', to: 'if (false)' },
     ],
+  },
+  {
+    name: 'new members govern at once',
+    changes: [{ file: 'members.js', from: 'from: instance + MEMBERS_DELAY', to: 'from: instance + 1' }],
+  },
+  {
+    name: 'phase 1 counts only the newest members',
+    changes: [
+      {
+        file: 'members.js',
+        from: 'this.#list.slice(this.#firstAbove(through)).every(',
+        to: 'this.#list.slice(-1).every(',
+      },
+    ],
+  },
+  {
+    name: 'the old members alone grant the lease',
+    changes: [
+      {
+        file: 'members.js',
+        from: 'of this.#list.slice(this.#firstAbove(through))) {',
+        to: 'of this.#list.slice(this.#firstAbove(through), this.#firstAbove(through) + 1)) {',
+      },
+    ],
+  },
+  {
+    name: 'a learner counts',
+    changes: [
+      {
+        file: 'members.js',
+        from: "configuration.members.filter(({ role }) => role === 'voter').map(",
+        to: 'configuration.members.map(',
+      },
+    ],
+  },
+  {
+    name: 'acceptances of the newest members count for all instances',
+    changes: [
+      {
+        file: 'leader.js',
+        from: '!state.members.isQuorum(instance, (id) => acceptors.has(id))',
+        to: '!state.members.isQuorum(Infinity, (id) => acceptors.has(id))',
+      },
+    ],
+  },
+  {
+    name: 'a leader does not ask new members for their promises',
+    changes: [
+      {
+        file: 'members_change.js',
+        from: 'if (!members.isQuorumOfAll(above, (id) => role.promised_by.has(id)))',
+        to: 'if (false)',
+      },
+      { file: 'leader.js', from: '&& members.isQuorum(instance, (id) => leader.promised_by.has(id))', to: '' },
+    ],
+  },
+  {
+    name: 'chains are not compared',
+    changes: [{ file: 'divergence.js', from: 'if (own === theirs.chain) {', to: 'if (true) {' }],
+  },
+  {
+    name: 'a snapshot leaves older values behind',
+    changes: [
+      { file: 'snapshot.js', from: 'if (instance <= through)\n            state.dropEntry(instance);', to: '' },
+    ],
+  },
+  {
+    name: 'damaged values are skipped',
+    changes: [
+      {
+        file: 'state.js',
+        from: 'this.applied_through = restored.chosen_through;',
+        to: 'this.chosen_through = this.applied_through = restored.known_through;',
+      },
+    ],
+  },
+  {
+    name: 'a withheld vote is given',
+    changes: [{ file: 'state.js', from: '!this.voting || this.repairing', to: 'this.repairing' }],
+  },
+  {
+    name: 'a replica votes with damaged values',
+    changes: [{ file: 'state.js', from: '!this.voting || this.repairing', to: '!this.voting' }],
   },
 ];
 

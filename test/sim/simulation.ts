@@ -4,9 +4,9 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { PhxError } from '../../src/ts/errors.js';
 import { Group } from '../../src/ts/paxos/core/group.js';
 import { type Configuration, foundedBy } from '../../src/ts/paxos/core/members.js';
-import type { Member } from '../../src/ts/paxos/core/roster.js';
 import {
   type CoreOptions,
   DEFAULT_CORE_OPTIONS,
@@ -16,7 +16,11 @@ import {
 } from '../../src/ts/paxos/core/types.js';
 import { Checker, Violation } from './checker.js';
 import { SimDisk } from './disk.js';
+import { drawFaults, type Faults } from './faults.js';
+import { Operator } from './operator.js';
+import { Partitions } from './partitions.js';
 import { Random } from './random.js';
+import { memberOf, Replica } from './replica.js';
 import { Timeline } from './timeline.js';
 
 export interface SimulationOptions {
@@ -40,63 +44,17 @@ const TICK_MS = 20;
 const CONVERGE_MS = 60_000;
 const PROPOSE_TIMEOUT_MS = 1_500;
 
-/** Rates drawn from the seed. */
-interface Faults {
-  readonly drop: number;
-  readonly duplicate: number;
-  readonly delay: number;
-  readonly delay_mean_ms: number;
-  readonly latency_ms: number;
-  readonly crash_mean_ms: number;
-  readonly partition_mean_ms: number;
-  readonly pause_mean_ms: number;
-  readonly sleep_mean_ms: number;
-  readonly transfer_mean_ms: number;
-  /** Probabilities of a crash of the sender right after such a message, and of all after an acknowledgement. */
-  readonly crash_after_promise: number;
-  readonly crash_after_accepted: number;
-  readonly crash_after_grant: number;
-  readonly power_cut_after_acknowledgement: number;
-  readonly propose_mean_ms: number;
-  readonly lease_ms: number;
-}
-
-function memberOf(id: number): Omit<Member, 'role'> {
-  return { id, birth: id.toString(16).padStart(16, '0'), host: '127.0.0.1', port: 5_000 + id, site: '' };
-}
-
-class Replica {
-  readonly id: number;
-  readonly disk: SimDisk;
-  /** The replica's clock: true time times `rate` plus `offset`. */
-  readonly rate: number;
-  offset_ms: number;
-  group: Group | null = null;
-  incarnation = 0;
-  paused_until_ms = 0;
-  /** Since when the machine sleeps: its monotonic clock stands still. */
-  asleep_since_ms: number | null = null;
-  applied_through = 0;
-  backlog: (() => void)[] = [];
-
-  constructor(id: number, disk: SimDisk, rate: number, offset_ms: number) {
-    this.id = id;
-    this.disk = disk;
-    this.rate = rate;
-    this.offset_ms = offset_ms;
-  }
-}
-
 export class Simulation {
   readonly #options: SimulationOptions;
   readonly #random: Random;
   readonly #timeline = new Timeline();
   readonly #checker: Checker;
-  readonly #replicas: readonly Replica[];
+  readonly #replicas: Replica[] = [];
+  readonly #operator: Operator;
   readonly #founders: Configuration;
   readonly #faults: Faults;
   readonly #core: CoreOptions;
-  readonly #blocked = new Set<string>();
+  readonly #partitions: Partitions;
   readonly #hash: Hash = createHash('sha256');
   readonly #reached = new Map<string, number>();
   #healing = false;
@@ -107,24 +65,7 @@ export class Simulation {
     this.#random = new Random(options.seed);
     this.#checker = new Checker(() => this.#timeline.now_ms);
     const random = this.#random;
-    this.#faults = {
-      drop: random.chance(0.5) ? 0 : random.between(0, 0.2),
-      duplicate: random.between(0, 0.1),
-      delay: random.between(0, 0.1),
-      delay_mean_ms: random.pick([100, 1_000]),
-      latency_ms: random.pick([0.1, 0.5, 2, 20]),
-      crash_mean_ms: random.between(1_000, 20_000),
-      partition_mean_ms: random.between(1_000, 20_000),
-      pause_mean_ms: random.between(1_000, 20_000),
-      sleep_mean_ms: random.between(1_000, 20_000),
-      transfer_mean_ms: random.pick([200, 500, 5_000]),
-      crash_after_promise: random.pick([0, 0.1, 0.5]),
-      crash_after_accepted: random.chance(0.5) ? 0 : random.between(0, 0.002),
-      crash_after_grant: random.chance(0.5) ? 0 : random.between(0, 0.01),
-      power_cut_after_acknowledgement: random.chance(0.5) ? 0 : random.between(0, 0.001),
-      propose_mean_ms: random.pick([2, 10, 40]),
-      lease_ms: random.pick([400, 400, 1_000]),
-    };
+    this.#faults = drawFaults(random);
     const lease_ms = this.#faults.lease_ms;
     this.#core = {
       ...DEFAULT_CORE_OPTIONS,
@@ -137,11 +78,11 @@ export class Simulation {
     this.#founders = foundedBy(
       Array.from({ length: count }, (_, index) => ({ ...memberOf(index + 1), role: 'voter' })),
     );
-    this.#replicas = Array.from({ length: count }, (_, index) => {
-      const sync = { sync_mean_ms: random.pick([0.2, 1, 5]), stall: random.pick([0, 0, 0.01]) };
-      const disk = new SimDisk(this.#timeline, random, sync);
-      return new Replica(index + 1, disk, random.between(0.98, 1.02), random.between(0, 1e6));
-    });
+    for (const { id } of this.#founders.members) this.#replicas.push(this.#newReplica(id));
+    this.#operator = new Operator(random, this.#faults.wipe_mean_ms === Number.POSITIVE_INFINITY ? 2 : 3, (id) =>
+      this.#recruit(id),
+    );
+    this.#partitions = new Partitions(random);
   }
 
   /** Runs both phases. Throws a Violation when something that must hold does not. */
@@ -163,18 +104,68 @@ export class Simulation {
     };
   }
 
+  #newReplica(id: number): Replica {
+    const random = this.#random;
+    const sync = { sync_mean_ms: random.pick([0.2, 1, 5]), stall: random.pick([0, 0, 0.01]) };
+    const disk = new SimDisk(this.#timeline, random, sync, this.#founders);
+    return new Replica(id, disk, random.between(0.98, 1.02), random.between(0, 1e6));
+  }
+
+  #recruit(id: number): Replica {
+    const replica = this.#newReplica(id);
+    this.#replicas.push(replica);
+    this.#start(replica);
+    return replica;
+  }
+
+  /** Replicas that were not thrown away. */
+  get #living(): Replica[] {
+    return this.#replicas.filter(({ retired }) => !retired);
+  }
+
+  get #leader(): Replica | undefined {
+    return this.#replicas.find(({ group }) => group?.role === 'leader');
+  }
+
   #start(replica: Replica): void {
-    replica.applied_through = 0;
-    const restored = replica.disk.restore(this.#founders, ({ instance, value }) =>
-      this.#applied(replica, instance, value),
-    );
+    this.#spoil(replica);
+    replica.applied_through = replica.disk.base.through;
+    const restored = replica.disk.restore(({ instance, value }) => this.#applied(replica, instance, value));
     const { seed } = this.#options;
-    const config = { group: 0, self: replica.id, options: this.#core, checksum: crc32, voting: true, seed };
-    replica.group = new Group(config, restored, this.#clock(replica));
+    const chain = replica.corrupted ? (restored.chain ^ 1) >>> 0 : restored.chain;
+    const config = { group: 0, self: replica.id, options: this.#core, checksum: crc32, voting: !replica.wiped, seed };
+    replica.group = new Group(config, { ...restored, chain }, this.#clock(replica));
     replica.incarnation += 1;
     this.#trace(`${replica.id} starts: chosen ${restored.chosen_through}, ${restored.entries.length} above`);
     if (restored.entries.length > 0) this.#sometimes('restart with values not known to be chosen');
     this.#tick(replica, replica.incarnation);
+  }
+
+  /** What a restart may find: damaged records, or one that reads wrongly. One replica at a time: the others have copies. */
+  #spoil(replica: Replica): void {
+    const { damage, corruption } = this.#faults;
+    if (this.#healing || replica.incarnation === 0 || !this.#sparesOne()) return;
+    if (this.#random.chance(damage) && replica.disk.damage() > 0) {
+      this.#sometimes('a restart finds damaged records');
+    } else if (this.#random.chance(corruption)) {
+      this.#sometimes('a restart reads a wrong value');
+      replica.corrupted = true;
+    }
+  }
+
+  /** Whether what one disk loses is on the others: nobody else misses anything, and no change is on its way. */
+  #sparesOne(): boolean {
+    const group = this.#leader?.group;
+    if (group === undefined || group === null) return false;
+    const newest = group.configurations.at(-1);
+    if (newest === undefined || group.chosen_through < newest.from) return false;
+    const voters = newest.members.filter(({ role }) => role === 'voter');
+    const found = this.#replicas.filter(({ id }) => voters.some((voter) => voter.id === id));
+    const holding = found.filter(({ applied_through }) => applied_through >= newest.from);
+    const impaired = this.#living.some(
+      (replica) => replica.wiped || replica.corrupted || replica.group?.repairing === true,
+    );
+    return !impaired && voters.length >= 3 && 2 * holding.length > voters.length;
   }
 
   #crash(replica: Replica): void {
@@ -213,7 +204,7 @@ export class Simulation {
       return;
     }
     const roleBefore = group.role;
-    const effects = group.step(this.#clock(replica), input);
+    const effects = this.#effects(replica, group, input);
     if (group.role !== roleBefore) {
       this.#trace(`${replica.id} becomes ${group.role} at ballot ${group.ballot}`);
       if (group.role === 'leader') this.#sometimes('an election is won');
@@ -225,6 +216,22 @@ export class Simulation {
       if (replica.incarnation !== incarnation) break;
     }
     this.#checkMasters();
+  }
+
+  /** The effects of a step. A replica that finds out that it has applied something wrong is repaired and comes back. */
+  #effects(replica: Replica, group: Group, input: Input): Effect[] {
+    try {
+      return group.step(this.#clock(replica), input);
+    } catch (error) {
+      const diverged = error instanceof PhxError && error.code === 'LOG_DIVERGED';
+      // Of two replicas that differ nobody can tell which is right.
+      const two = (group.configurations.at(-1)?.members.filter(({ role }) => role === 'voter').length ?? 0) <= 2;
+      if (!diverged || !(replica.corrupted || (two && this.#living.some(({ corrupted }) => corrupted)))) throw error;
+      this.#sometimes('a replica that diverged stops');
+      for (const each of this.#living) each.corrupted = false;
+      this.#crashFor(replica, this.#random.wait(1_000));
+      return [];
+    }
   }
 
   #perform(replica: Replica, group: Group, effect: Effect): void {
@@ -246,8 +253,14 @@ export class Simulation {
         this.#sometimes(`refused: ${effect.reason}`);
         break;
       case 'members':
+        if (effect.proposal !== null) this.#sometimes('a change of the members is answered');
+        if (!this.#healing && this.#random.chance(this.#faults.partition_after_change)) this.#partition();
+        break;
       case 'removed':
+        this.#retire(replica);
+        break;
       case 'serve_snapshot':
+        this.#sendSnapshot(replica, effect.to);
         break;
       case 'transferred':
         this.#sometimes('the leadership is handed over');
@@ -306,7 +319,7 @@ export class Simulation {
   #send(from: number, to: number, message: Message): void {
     const random = this.#random;
     const { drop, duplicate, delay, delay_mean_ms, latency_ms } = this.#faults;
-    if (this.#blocked.has(`${from} ${to}`)) return;
+    if (this.#partitions.blocks(from, to)) return;
     if (!this.#healing && random.chance(drop)) return;
     const copies = !this.#healing && random.chance(duplicate) ? 2 : 1;
     // A request to take over that comes again in another term would break a lease.
@@ -322,6 +335,31 @@ export class Simulation {
     }
   }
 
+  #sendSnapshot(from: Replica, to: number): void {
+    const snapshot = from.disk.base;
+    const delay_ms = this.#random.wait(this.#random.pick([5, 200]));
+    this.#timeline.after(delay_ms, () => {
+      const replica = this.#replicas.find(({ id }) => id === to);
+      const { through } = snapshot;
+      if (replica?.group === null || replica === undefined || through <= replica.group.applied_through) return;
+      if (this.#timeline.now_ms < replica.paused_until_ms || this.#partitions.blocks(from.id, to)) return;
+      this.#sometimes('a snapshot is installed');
+      this.#trace(`${to} gets a snapshot through ${through}`);
+      replica.disk.rebase(snapshot);
+      replica.applied_through = through;
+      replica.corrupted = false;
+      this.#step(replica, { type: 'snapshot_installed', snapshot });
+    });
+  }
+
+  /** Told to be needed no more: it is thrown away, with its disk. */
+  #retire(replica: Replica): void {
+    this.#sometimes('a removed replica is thrown away');
+    this.#trace(`${replica.id} is thrown away`);
+    replica.retired = true;
+    this.#crash(replica);
+  }
+
   #checkMasters(): void {
     // Whoever sleeps serves nobody; what it believes when it wakes up is another matter.
     const masters = this.#replicas.filter(
@@ -334,7 +372,7 @@ export class Simulation {
   #scheduleClients(): void {
     this.#timeline.after(this.#random.wait(this.#faults.propose_mean_ms), () => {
       const burst = this.#random.chance(0.05) ? 50 : 1;
-      const replica = this.#random.pick(this.#replicas);
+      const replica = this.#random.pick(this.#living);
       for (let count = 0; count < burst; count += 1) this.#propose(replica);
       this.#step(replica, { type: 'flush' });
       this.#scheduleClients();
@@ -355,14 +393,19 @@ export class Simulation {
 
   #scheduleFaults(): void {
     const { crash_mean_ms, partition_mean_ms, pause_mean_ms, sleep_mean_ms, transfer_mean_ms } = this.#faults;
+    const { change_mean_ms, checkpoint_mean_ms, wipe_mean_ms } = this.#faults;
+    this.#repeat(change_mean_ms, () => this.#changeMembers());
+    this.#repeat(checkpoint_mean_ms, () => this.#checkpoint(this.#random.pick(this.#living)));
+    this.#repeat(wipe_mean_ms, () => this.#wipe(this.#random.pick(this.#living)));
     this.#repeat(transfer_mean_ms, () => this.#transfer());
     this.#repeat(crash_mean_ms, () => this.#crashSome());
     this.#repeat(partition_mean_ms, () => this.#partition());
-    this.#repeat(pause_mean_ms, () => this.#pause(this.#random.pick(this.#replicas)));
-    this.#repeat(sleep_mean_ms, () => this.#sleep(this.#random.pick(this.#replicas)));
+    this.#repeat(pause_mean_ms, () => this.#pause(this.#random.pick(this.#living)));
+    this.#repeat(sleep_mean_ms, () => this.#sleep(this.#random.pick(this.#living)));
   }
 
   #repeat(mean_ms: number, act: () => void): void {
+    if (!Number.isFinite(mean_ms)) return;
     this.#timeline.after(this.#random.wait(mean_ms), () => {
       if (this.#healing) return;
       act();
@@ -372,16 +415,55 @@ export class Simulation {
 
   /** Asks the leader to hand over, mostly to whoever is best caught up. */
   #transfer(): void {
-    const leader = this.#replicas.find(({ group }) => group?.role === 'leader');
+    const leader = this.#leader;
     if (leader === undefined) return;
-    const to = this.#random.chance(0.7) ? null : this.#random.pick(this.#replicas).id;
+    const to = this.#random.chance(0.7) ? null : this.#random.pick(this.#living).id;
     this.#step(leader, { type: 'transfer', to });
+  }
+
+  /** Asks the leader for other members, sometimes for two changes at once. */
+  #changeMembers(): void {
+    for (let count = this.#random.chance(0.1) ? 2 : 1; count > 0; count -= 1) {
+      const leader = this.#leader;
+      const newest = leader?.group?.configurations.at(-1);
+      const change = newest === undefined ? null : this.#operator.next(newest, this.#replicas);
+      if (leader === undefined || change === null) return;
+      this.#proposals += 1;
+      const deadline_ms = this.#clock(leader) + PROPOSE_TIMEOUT_MS;
+      this.#trace(`${leader.id} is asked to ${change.type}`);
+      this.#step(leader, { type: 'change_members', id: this.#proposals, deadline_ms, change });
+    }
+  }
+
+  /** Deletes what was applied from the log. */
+  #checkpoint(replica: Replica): void {
+    const { group } = replica;
+    if (group === null || this.#timeline.now_ms < replica.paused_until_ms || replica.corrupted) return;
+    const { applied_through: through, chain, configurations } = group;
+    if (through !== replica.applied_through) return;
+    replica.disk.rebase({ through, chain, configurations });
+    this.#step(replica, { type: 'retained', from: through + 1 });
+  }
+
+  /** The disk is lost. The replica must not vote any more: it does not know what it said. */
+  #wipe(replica: Replica): void {
+    const newest = this.#leader?.group?.configurations.at(-1);
+    const member = newest?.members.some(({ id }) => id === replica.id) === true;
+    if (!member || replica.group === null || !this.#sparesOne()) return;
+    this.#sometimes('a disk is lost');
+    this.#trace(`${replica.id} loses its disk`);
+    this.#crash(replica);
+    replica.wiped = true;
+    replica.disk.wipe(this.#founders);
+    this.#timeline.after(this.#random.wait(300), () => {
+      if (replica.group === null && !replica.retired) this.#start(replica);
+    });
   }
 
   #crashSome(): void {
     const all = this.#random.chance(0.1);
     if (all) this.#sometimes('all crash at once');
-    for (const replica of all ? this.#replicas : [this.#random.pick(this.#replicas)]) {
+    for (const replica of all ? this.#living : [this.#random.pick(this.#living)]) {
       this.#crashFor(replica, this.#random.wait(1_000));
     }
   }
@@ -390,43 +472,13 @@ export class Simulation {
     if (replica.group === null) return;
     this.#crash(replica);
     this.#timeline.after(duration_ms, () => {
-      if (replica.group === null) this.#start(replica);
+      if (replica.group === null && !replica.retired) this.#start(replica);
     });
   }
 
   #partition(): void {
-    this.#blocked.clear();
-    if (this.#random.chance(0.4)) return;
-    const leader = this.#replicas.find(({ group }) => group?.role === 'leader');
-    const kind = leader === undefined ? 'any' : this.#random.pick(['silence', 'divide', 'any', 'any'] as const);
-    if (leader !== undefined && kind === 'silence') this.#silence(leader);
-    if (leader !== undefined && kind === 'divide') this.#divide(leader);
-    if (kind === 'any') {
-      for (const from of this.#replicas) {
-        for (const to of this.#replicas) {
-          if (from !== to && this.#random.chance(0.4)) this.#blocked.add(`${from.id} ${to.id}`);
-        }
-      }
-    }
-    this.#trace(`blocked: ${[...this.#blocked].join(', ')}`);
-  }
-
-  /** Nobody hears the leader any more, and it hears one of the others: its lease ends, and it does not know why. */
-  #silence(leader: Replica): void {
-    const others = this.#replicas.filter(({ id }) => id !== leader.id);
-    const heard = this.#random.pick(others);
-    for (const { id } of others) {
-      this.#blocked.add(`${leader.id} ${id}`);
-      if (id !== heard.id) this.#blocked.add(`${id} ${leader.id}`);
-    }
-    this.#sometimes('a leader is silenced');
-  }
-
-  /** One of the others and the leader do not hear each other; both hear the rest. */
-  #divide(leader: Replica): void {
-    const { id } = this.#random.pick(this.#replicas.filter((replica) => replica.id !== leader.id));
-    this.#blocked.add(`${leader.id} ${id}`).add(`${id} ${leader.id}`);
-    this.#sometimes('a leader is divided from another replica');
+    this.#partitions.draw(this.#living, this.#leader, (name) => this.#sometimes(name));
+    this.#trace(`blocked: ${this.#partitions}`);
   }
 
   #pause(replica: Replica): void {
@@ -460,13 +512,30 @@ export class Simulation {
 
   #heal(): void {
     this.#healing = true;
-    this.#blocked.clear();
+    this.#partitions.heal();
     this.#trace('healing');
     for (const replica of this.#replicas) {
       replica.paused_until_ms = 0;
       this.#resume(replica);
-      if (replica.group === null) this.#start(replica);
+      if (replica.group === null && !replica.retired) this.#start(replica);
     }
+    this.#repair();
+  }
+
+  /** Replaces those whose disk is lost. */
+  #repair(): void {
+    if (this.#impairedMembers().some(({ wiped }) => wiped)) this.#changeMembers();
+    this.#timeline.after(500, () => this.#repair());
+  }
+
+  /** The present members, according to the leader. */
+  #members(): Replica[] {
+    const newest = this.#leader?.group?.configurations.at(-1);
+    return this.#replicas.filter(({ id }) => newest?.members.some((member) => member.id === id) === true);
+  }
+
+  #impairedMembers(): Replica[] {
+    return this.#members().filter(({ wiped, corrupted, group }) => wiped || corrupted || group?.repairing === true);
   }
 
   /** Everybody must apply the same, and new proposals must go through. */
@@ -474,19 +543,23 @@ export class Simulation {
     const healed = this.#checker.acknowledged;
     const until_ms = this.#timeline.now_ms + CONVERGE_MS;
     const converged = (): boolean => {
-      const [first, ...rest] = this.#replicas.map(({ applied_through }) => applied_through);
+      const members = this.#members();
+      const [first, ...rest] = members.map(({ applied_through }) => applied_through);
       const equal = rest.every((applied) => applied === first);
       const progress = this.#checker.acknowledged > healed;
       return (
-        equal && progress && this.#replicas.some((replica) => replica.group?.isMaster(this.#clock(replica)) === true)
+        equal &&
+        progress &&
+        this.#impairedMembers().length === 0 &&
+        members.some((replica) => replica.group?.isMaster(this.#clock(replica)) === true)
       );
     };
     this.#timeline.run(until_ms, converged);
     if (!converged()) {
-      const states = this.#replicas.map(({ id, group }) => `${id}: ${group?.role} applied ${group?.applied_through}`);
+      const states = this.#living.map((replica) => describe(replica));
       throw new Violation(this.#timeline.now_ms, `no convergence within ${CONVERGE_MS} ms (${states.join('; ')})`);
     }
-    this.#checker.finish(Math.min(...this.#replicas.map(({ applied_through }) => applied_through)));
+    this.#checker.finish(Math.min(...this.#members().map(({ applied_through }) => applied_through)));
   }
 
   #sometimes(name: string): void {
@@ -498,4 +571,11 @@ export class Simulation {
     this.#hash.update(text);
     this.#options.trace?.(text);
   }
+}
+
+function describe({ id, group, wiped, corrupted }: Replica): string {
+  if (group === null) return `${id}: down`;
+  const members = group.configurations.map(({ from, members: list }) => `${list.map((each) => each.id)} from ${from}`);
+  const flags = [wiped ? 'wiped' : '', corrupted ? 'corrupted' : '', group.repairing ? 'repairing' : ''].join(' ');
+  return `${id}: ${group.role} ${flags} applied ${group.applied_through}, members ${members.join(', ')}`;
 }

@@ -133,6 +133,11 @@ export class Group {
     return this.#state.members.list;
   }
 
+  /** Whether damaged instances are being fetched: until then it has no vote. */
+  get repairing(): boolean {
+    return this.#state.repairing;
+  }
+
   /** Whether this replica was told that it is a member no more. */
   get removed(): boolean {
     return this.#state.removed;
