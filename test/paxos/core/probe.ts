@@ -108,6 +108,13 @@ export class Probe {
     return taken;
   }
 
+  /** To whom the fetches were sent since the last call. */
+  askedToFetch(): number[] {
+    const asked = this.#sent.flatMap(({ to, message }) => (message.type === 'fetch' ? [to] : []));
+    this.take('fetch');
+    return asked;
+  }
+
   /** Passes time until this replica stands for election; 2 gives its pre-vote. Returns the ballot that it prepares. */
   prepare(): number {
     this.take('prepare');

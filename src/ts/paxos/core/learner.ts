@@ -84,9 +84,12 @@ export function fetchGap(state: GroupState): void {
 
 /** Whom to ask for what is chosen and missing here, or null if nothing is. Anybody may have what is damaged here. */
 function fetchSource(state: GroupState): number | null {
-  const { others } = state.members;
-  if (state.repairing) return others[state.repair_attempts % others.length] ?? null;
   const { from, through } = state.claim;
+  if (state.repairing) {
+    // Those that it knows of may all be gone by now; whoever leads is there.
+    const sources = from === 0 ? state.members.others : [...state.members.others, from];
+    return sources[state.repair_attempts % sources.length] ?? null;
+  }
   return state.chosen_through < through && from !== state.config.self ? from : null;
 }
 
