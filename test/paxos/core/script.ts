@@ -3,22 +3,29 @@
  * everything that happens becomes a line of a readable trace.
  */
 import { crc32 } from 'node:zlib';
-import { NO_BALLOT, replicaOf } from '../../../src/ts/paxos/core/ballot.js';
+import { PhxError } from '../../../src/ts/errors.js';
 import { Group } from '../../../src/ts/paxos/core/group.js';
-import { type Configuration, Members } from '../../../src/ts/paxos/core/members.js';
-import type { Restored } from '../../../src/ts/paxos/core/state.js';
 import {
   type AcceptedEntry,
   type CoreOptions,
   DEFAULT_CORE_OPTIONS,
   type Effect,
   type Input,
-  type LogWrite,
   type MembersChange,
   type Message,
 } from '../../../src/ts/paxos/core/types.js';
-import { commandsOf, rosterOf } from '../../../src/ts/paxos/core/value.js';
-import { founded } from './probe.js';
+import { ScriptNode } from './script_node.js';
+import {
+  ballotText,
+  changeText,
+  commandTexts,
+  isAbout,
+  isNoop,
+  membersText,
+  messageText,
+  valueText,
+  writeText,
+} from './script_text.js';
 
 const PROPOSE_TIMEOUT_MS = 1_500;
 
@@ -28,26 +35,20 @@ interface Flying {
   readonly message: Message;
 }
 
-interface Node {
-  readonly id: number;
-  group: Group | null;
-  /** Appends that are not durable yet. */
-  pending: { readonly append: number; readonly writes: readonly LogWrite[] }[];
-  readonly disk: Map<string, LogWrite>;
-  readonly applied: string[];
-  voting: boolean;
-}
-
 export class Script {
   readonly lines: string[] = [];
   readonly #options: CoreOptions;
-  readonly #nodes: Node[] = [];
+  readonly #nodes: ScriptNode[] = [];
   #now_ms = 0;
   #flying: Flying[] = [];
   #lost: (flying: Flying) => boolean = () => false;
   #held: (flying: Flying) => boolean = () => false;
   readonly #waiting: Flying[] = [];
+  readonly #noops = new Set<number>();
+  #quiet = false;
+  #snapshots_lost = false;
   readonly #heartbeats = new Map<number, Message>();
+  readonly #replies = new Map<number, Message>();
   #slow_disks = new Set<number>();
   #proposals = 0;
 
@@ -101,7 +102,7 @@ export class Script {
 
   /** A replica with an empty disk starts; 1, 2 and 3 are the founders. */
   join(id: number): void {
-    this.#nodes.push({ id, group: null, pending: [], disk: new Map(), applied: [], voting: true });
+    this.#nodes.push(new ScriptNode(id));
     this.start(id);
   }
 
@@ -122,6 +123,65 @@ export class Script {
     this.#step(id, { type: 'voting', allowed });
   }
 
+  /** From now on nothing is said of the no-operations that lead to new members. */
+  hideNoops(): void {
+    this.#quiet = true;
+  }
+
+  /** The process stands still: it gets no time and no messages. */
+  pause(id: number): void {
+    this.#line(`${id} is paused`);
+    this.#node(id).paused = true;
+    this.hold(({ to }) => to === id);
+  }
+
+  resume(id: number): void {
+    this.#line(`${id} runs again`);
+    this.#node(id).paused = false;
+    this.release();
+  }
+
+  /** The machine slept: its clocks have run apart. */
+  jumpClock(id: number): void {
+    this.#line(`the clocks of ${id} ran apart`);
+    this.#step(id, { type: 'clock_jump' });
+  }
+
+  /** These records on the disk of `id` can no longer be read. */
+  damage(id: number, ...instances: readonly number[]): void {
+    this.#line(`on the disk of ${id} ${instances.join(', ')} cannot be read any more`);
+    for (const instance of instances) this.#node(id).disk.delete(`entry ${instance}`);
+  }
+
+  /** The next start of `id` reads a wrong value, which nothing on its disk shows. */
+  misread(id: number, misreads: boolean): void {
+    this.#node(id).misreads = misreads;
+  }
+
+  /** Keeps the state of `id`, and deletes its log below. */
+  checkpoint(id: number): void {
+    const node = this.#node(id);
+    const { group } = node;
+    if (group === null) throw new Error(`${id} is down`);
+    const { applied_through: through, chain, configurations } = group;
+    this.#line(`${id} keeps its state through ${through} and deletes the log below`);
+    node.rebase({ snapshot: { through, chain, configurations }, applied: [...node.applied] });
+    this.#step(id, { type: 'retained', from: through + 1 });
+  }
+
+  /** Snapshots never arrive, or do again. */
+  loseSnapshots(lost: boolean): void {
+    this.#snapshots_lost = lost;
+  }
+
+  /** The disk of `id` is lost. */
+  wipe(id: number): void {
+    this.#line(`the disk of ${id} is lost`);
+    const empty = new ScriptNode(id);
+    this.#nodes[this.#nodes.findIndex((each) => each.id === id)] = empty;
+    empty.voting = false;
+  }
+
   crash(id: number): void {
     const node = this.#node(id);
     this.#line(`${id} crashes; ${node.pending.length} appends are lost`);
@@ -132,8 +192,7 @@ export class Script {
 
   start(id: number): void {
     const node = this.#node(id);
-    node.applied.length = 0;
-    const restored = this.#restore(node);
+    const restored = node.restore();
     if (this.#now_ms > 0) {
       this.#line(`${id} starts: promised ${ballotText(restored.promised)}, chosen through ${restored.chosen_through}`);
     }
@@ -166,7 +225,7 @@ export class Script {
   pass(duration_ms: number): void {
     for (const until_ms = this.#now_ms + duration_ms; this.#now_ms < until_ms; ) {
       this.#now_ms += 20;
-      for (const { id } of this.#nodes) this.#step(id, { type: 'tick' });
+      for (const { id, paused } of this.#nodes) if (!paused) this.#step(id, { type: 'tick' });
       this.settle();
     }
   }
@@ -183,6 +242,13 @@ export class Script {
     const heartbeat = this.#heartbeats.get(id);
     if (heartbeat === undefined) throw new Error(`${id} has sent no heartbeat`);
     return heartbeat;
+  }
+
+  /** The newest answer to a heartbeat that `id` sent. */
+  lastReply(id: number): Message {
+    const reply = this.#replies.get(id);
+    if (reply === undefined) throw new Error(`${id} has answered no heartbeat`);
+    return reply;
   }
 
   /** Messages for which `held` holds wait until `release`. */
@@ -210,7 +276,8 @@ export class Script {
   }
 
   #arrive({ from, to, message }: Flying): void {
-    if (message.type !== 'heartbeat' && message.type !== 'heartbeat_reply') {
+    const beat = message.type === 'heartbeat' || message.type === 'heartbeat_reply';
+    if (!beat && !(this.#quiet && isAbout(message, this.#noops))) {
       this.#line(`${from} → ${to}  ${messageText(message)}`);
     }
     this.#step(to, { type: 'message', from, message });
@@ -221,8 +288,7 @@ export class Script {
       if (this.#slow_disks.has(node.id)) continue;
       const last = node.pending.at(-1);
       if (last === undefined) continue;
-      for (const { writes } of node.pending) for (const write of writes) store(node.disk, write);
-      node.pending = [];
+      node.sync();
       this.#step(node.id, { type: 'durable', append: last.append });
       return true;
     }
@@ -233,26 +299,44 @@ export class Script {
     const { group } = this.#node(id);
     if (group === null) return;
     const before = group.role;
-    const effects = group.step(this.#now_ms, input);
+    const effects = this.#effects(id, group, input);
     if (group.role !== before) this.#line(`${id} becomes ${group.role}`);
     for (const effect of effects) this.#perform(this.#node(id), effect);
   }
 
-  #perform(node: Node, effect: Effect): void {
+  /** A replica that finds out that it has applied something wrong stops. */
+  #effects(id: number, group: Group, input: Input): Effect[] {
+    try {
+      return group.step(this.#now_ms, input);
+    } catch (error) {
+      if (!(error instanceof PhxError)) throw error;
+      this.#line(`${id} stops: ${error.code}`);
+      this.#node(id).group = null;
+      return [];
+    }
+  }
+
+  #perform(node: ScriptNode, effect: Effect): void {
     switch (effect.type) {
       case 'send':
+        if (effect.message.type === 'heartbeat_reply') this.#replies.set(node.id, effect.message);
         if (effect.message.type === 'heartbeat') this.#heartbeats.set(node.id, effect.message);
         this.#flying.push({ from: node.id, to: effect.to, message: effect.message });
         break;
       case 'append':
         node.pending.push(effect);
-        for (const write of effect.writes) this.#line(`${node.id} writes ${writeText(write)}`);
+        for (const write of effect.writes) {
+          if (write.type === 'entry' && isNoop(write.value)) this.#noops.add(write.instance);
+          if (write.type !== 'entry' || !this.#hides(write.instance))
+            this.#line(`${node.id} writes ${writeText(write)}`);
+        }
         break;
       case 'apply': {
         const commands = commandTexts(effect.value);
         node.applied.push(...commands);
         const answers = effect.proposals === null ? '' : `, answers proposal ${effect.proposals.join(', ')}`;
-        this.#line(`${node.id} applies ${effect.instance} ${valueText(effect.value)}${answers}`);
+        if (!this.#hides(effect.instance))
+          this.#line(`${node.id} applies ${effect.instance} ${valueText(effect.value)}${answers}`);
         break;
       }
       case 'refuse':
@@ -267,6 +351,7 @@ export class Script {
         this.#line(`${node.id} is a member no more`);
         break;
       case 'serve_snapshot':
+        this.#sendSnapshot(node, effect.to);
         break;
       case 'transferred':
         this.#line(`${node.id} has handed over to ${effect.to}`);
@@ -286,34 +371,25 @@ export class Script {
     }
   }
 
-  #restore(node: Node): Restored {
-    const promise = node.disk.get('promise');
-    const grant = node.disk.get('longest_grant');
-    const entries = [...node.disk.values()].flatMap((write) => (write.type === 'entry' ? [write] : []));
-    const chosen_through = Math.max(0, ...entries.map((entry) => entry.chosen_through));
-    entries.sort((a, b) => a.instance - b.instance);
-    const members = new Members(0, [founded([1, 2, 3])]);
-    let chain = 0;
-    for (const { instance, value } of entries.filter((entry) => entry.instance <= chosen_through)) {
-      node.applied.push(...commandTexts(value));
-      chain = crc32(value, chain);
-      const roster = rosterOf(value);
-      if (roster !== null) members.learn(instance, roster);
-      members.forget(instance);
-    }
-    return {
-      promised: promise?.type === 'promise' ? promise.ballot : NO_BALLOT,
-      longest_grant_ms: grant?.type === 'longest_grant' ? grant.lease_ms : 0,
-      chosen_through,
-      chain,
-      configurations: members.list,
-      known_through: chosen_through,
-      retained_from: 1,
-      entries: entries.filter(({ instance }) => instance > chosen_through),
-    };
+  #hides(instance: number): boolean {
+    return this.#quiet && this.#noops.has(instance);
   }
 
-  #node(id: number): Node {
+  /** The whole of it, at once; nothing of it if what is on its way from one to the other is lost. */
+  #sendSnapshot(from: ScriptNode, to: number): void {
+    const { snapshot, applied } = from.base;
+    if (this.#snapshots_lost) {
+      this.#line(`${from.id} → ${to}  snapshot through ${snapshot.through}, cut off in the middle`);
+      return;
+    }
+    this.#line(`${from.id} → ${to}  snapshot through ${snapshot.through}`);
+    const node = this.#node(to);
+    node.rebase(from.base);
+    node.applied.splice(0, node.applied.length, ...applied);
+    this.#step(to, { type: 'snapshot_installed', snapshot });
+  }
+
+  #node(id: number): ScriptNode {
     const node = this.#nodes.find((each) => each.id === id);
     if (node === undefined) throw new Error(`no replica ${id}`);
     return node;
@@ -321,83 +397,5 @@ export class Script {
 
   #line(text: string): void {
     this.lines.push(`${String(this.#now_ms).padStart(5)} ms  ${text}`);
-  }
-}
-
-function store(disk: Map<string, LogWrite>, write: LogWrite): void {
-  disk.set(write.type === 'entry' ? `entry ${write.instance}` : write.type, write);
-}
-
-/** Learners in brackets. */
-function membersText({ members, from }: Configuration): string {
-  const names = members.map(({ id, role }) => (role === 'voter' ? `${id}` : `(${id})`));
-  return `${names.join(' ')}, from ${from} on`;
-}
-
-function changeText(change: MembersChange): string {
-  switch (change.type) {
-    case 'add_learner':
-      return `add learner ${change.member.id}`;
-    case 'replace':
-      return `replace ${change.id} by ${change.by.id}`;
-    default:
-      return `${change.type} ${change.id}`;
-  }
-}
-
-/** Round and replica, as people speak of ballots. */
-function ballotText(ballot: number & { readonly __brand: 'Ballot' }): string {
-  return `${Math.floor(ballot / 65_536)}.${replicaOf(ballot)}`;
-}
-
-function commandTexts(value: Uint8Array): string[] {
-  return commandsOf(value).map(({ offset, length }) => Buffer.from(value.subarray(offset, offset + length)).toString());
-}
-
-function valueText(value: Uint8Array): string {
-  const roster = rosterOf(value);
-  if (roster !== null) return `members ${roster.members.map(({ id }) => id).join(' ')}`;
-  const texts = commandTexts(value);
-  return texts.length === 0 ? 'no-op' : `"${texts.join('", "')}"`;
-}
-
-function writeText(write: LogWrite): string {
-  if (write.type === 'promise') return `promise ${ballotText(write.ballot)}`;
-  if (write.type === 'longest_grant') return `longest grant ${write.lease_ms} ms`;
-  return `${write.instance} at ${ballotText(write.ballot)} ${valueText(write.value)}`;
-}
-
-function messageText(message: Message): string {
-  switch (message.type) {
-    case 'pre_vote':
-      return `pre_vote, chosen through ${message.chosen_through}`;
-    case 'pre_vote_reply':
-      return `pre_vote_reply ${message.granted ? 'granted' : 'refused'}`;
-    case 'prepare':
-    case 'release':
-    case 'take_over':
-      return `${message.type} ${ballotText(message.ballot)}`;
-    case 'promise': {
-      const held = message.entries.map((entry) => `${entry.instance} at ${ballotText(entry.ballot)}`);
-      const accepted = held.length === 0 ? 'nothing' : held.join(', ');
-      return `promise ${ballotText(message.ballot)}, chosen through ${message.chosen_through}, accepted ${accepted}`;
-    }
-    case 'accept':
-      return `accept ${message.instance} at ${ballotText(message.ballot)} ${valueText(message.value)}`;
-    case 'accepted':
-      return `accepted ${message.instances.join(', ')} at ${ballotText(message.ballot)}`;
-    case 'reject':
-      return `reject ${ballotText(message.ballot)}, promised ${ballotText(message.promised)}`;
-    case 'fetch':
-      return `fetch ${message.from} to ${message.through}`;
-    case 'learn':
-      return `learn ${message.entries.map((entry) => `${entry.instance} ${valueText(entry.value)}`).join(', ')}`;
-    case 'removed':
-      return 'removed';
-    case 'diverged':
-      return `diverged at ${message.instance}`;
-    case 'heartbeat':
-    case 'heartbeat_reply':
-      return message.type;
   }
 }

@@ -1,25 +1,7 @@
 /** Scenarios of the protocol as readable text; `npm run traces` writes them anew, and the difference is reviewed. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Script } from './script.js';
-
-const REWRITE = process.env['PHXQUEUE_REWRITE'] === '1';
-
-function compare(t: ExecutionContext, name: string, script: Script): void {
-  const path = resolve('test/paxos/traces', `${name}.txt`);
-  if (REWRITE) writeFileSync(path, script.text);
-  t.deepEqual(script.text.split('\n'), readFileSync(path, 'utf8').split('\n'));
-}
-
-/** Replica 1 leads: the others stay silent until it is elected. */
-function led(): Script {
-  const script = new Script();
-  script.lose(({ from, message }) => from !== 1 && message.type === 'pre_vote');
-  script.pass(120);
-  script.heal();
-  return script;
-}
+import { compare, led } from './trace.js';
 
 test('election and one proposal', (t) => {
   const script = led();
