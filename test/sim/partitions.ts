@@ -45,6 +45,14 @@ export class Partitions {
     }
   }
 
+  /** Cuts `some` off from all others: the old members from the new ones. */
+  between(living: readonly Replica[], some: ReadonlySet<number>): void {
+    this.#blocked.clear();
+    for (const from of living) {
+      for (const to of living) if (some.has(from.id) !== some.has(to.id)) this.#cut(from, to);
+    }
+  }
+
   #any(living: readonly Replica[]): void {
     for (const from of living) {
       for (const to of living) if (from !== to && this.#random.chance(0.4)) this.#cut(from, to);

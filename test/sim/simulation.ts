@@ -228,7 +228,10 @@ export class Simulation {
       const two = (group.configurations.at(-1)?.members.filter(({ role }) => role === 'voter').length ?? 0) <= 2;
       if (!diverged || !(replica.corrupted || (two && this.#living.some(({ corrupted }) => corrupted)))) throw error;
       this.#sometimes('a replica that diverged stops');
-      for (const each of this.#living) each.corrupted = false;
+      for (const each of this.#living.filter(({ corrupted }) => corrupted)) {
+        each.corrupted = false;
+        this.#crashFor(each, this.#random.wait(1_000));
+      }
       this.#crashFor(replica, this.#random.wait(1_000));
       return [];
     }
@@ -254,7 +257,7 @@ export class Simulation {
         break;
       case 'members':
         if (effect.proposal !== null) this.#sometimes('a change of the members is answered');
-        if (!this.#healing && this.#random.chance(this.#faults.partition_after_change)) this.#partition();
+        this.#partitionMembers(replica);
         break;
       case 'removed':
         this.#retire(replica);
@@ -479,6 +482,22 @@ export class Simulation {
   #partition(): void {
     this.#partitions.draw(this.#living, this.#leader, (name) => this.#sometimes(name));
     this.#trace(`blocked: ${this.#partitions}`);
+  }
+
+  /** While a change is on its way: those that lose their vote, and the leader, here; all others there. */
+  #partitionMembers({ group }: Replica): void {
+    const [old, ...later] = group?.configurations ?? [];
+    const leader = this.#leader;
+    if (this.#healing || old === undefined || leader === undefined) return;
+    if (!this.#random.chance(this.#faults.partition_after_change)) return;
+    const now = later.at(-1)?.members ?? [];
+    const leaving = old.members.filter(({ id }) => now.some((member) => member.id === id) === false);
+    this.#timeline.after(this.#random.wait(this.#faults.latency_ms * 4), () => {
+      if (this.#healing) return;
+      this.#sometimes('old members are cut off from new ones');
+      this.#partitions.between(this.#living, new Set([leader.id, ...leaving.map(({ id }) => id)]));
+      this.#trace(`blocked: ${this.#partitions}`);
+    });
   }
 
   #pause(replica: Replica): void {

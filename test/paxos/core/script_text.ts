@@ -61,7 +61,7 @@ export function messageText(message: Message): string {
     case 'accept':
       return `accept ${message.instance} at ${ballotText(message.ballot)} ${valueText(message.value)}`;
     case 'accepted':
-      return `accepted ${message.instances.join(', ')} at ${ballotText(message.ballot)}`;
+      return `accepted ${rangesText(message.instances)} at ${ballotText(message.ballot)}`;
     case 'reject':
       return `reject ${ballotText(message.ballot)}, promised ${ballotText(message.promised)}`;
     case 'fetch':
@@ -76,6 +76,19 @@ export function messageText(message: Message): string {
     case 'heartbeat_reply':
       return message.type;
   }
+}
+
+/** 1, 2, 3, 7 as "1 to 3, 7". */
+function rangesText(instances: readonly number[]): string {
+  const texts: string[] = [];
+  let first: number | null = null;
+  instances.forEach((instance, index) => {
+    first ??= instance;
+    if (instances[index + 1] === instance + 1) return;
+    texts.push(first === instance ? `${instance}` : `${first} to ${instance}`);
+    first = null;
+  });
+  return texts.join(', ');
 }
 
 /** The values, no-operations in a row as one. */
