@@ -1,4 +1,5 @@
 /** The rates of the faults of a run, drawn from its seed. */
+import type { Message } from '../../src/ts/paxos/core/types.js';
 import type { Random } from './random.js';
 
 export interface Faults {
@@ -55,4 +56,32 @@ export function drawFaults(random: Random): Faults {
     propose_mean_ms: random.pick([2, 10, 40]),
     lease_ms: random.pick([400, 400, 1_000]),
   };
+}
+
+/** Probability of a crash right after the replica said this. */
+export function crashProbability(faults: Faults, said: Message['type']): number {
+  switch (said) {
+    case 'promise':
+      return faults.crash_after_promise;
+    case 'accepted':
+      return faults.crash_after_accepted;
+    case 'heartbeat_reply':
+      return faults.crash_after_grant;
+    default:
+      return 0;
+  }
+}
+
+/** After how long each copy of a message arrives, in milliseconds; none if it is lost. */
+export function arrivals(faults: Faults, random: Random, type: Message['type'], healing: boolean): number[] {
+  const { drop, duplicate, delay, delay_mean_ms, latency_ms } = faults;
+  if (healing) return [latency_ms * random.between(0.5, 1.5)];
+  if (random.chance(drop)) return [];
+  const copies = random.chance(duplicate) ? 2 : 1;
+  // A request to take over that comes again in another term would break a lease.
+  const stale = type === 'take_over' ? 2 : 0;
+  return Array.from({ length: copies + stale }, (_, copy) => {
+    const late = copy >= copies || random.chance(delay) ? random.wait(delay_mean_ms) : 0;
+    return latency_ms * random.between(0.5, 1.5) + late;
+  });
 }

@@ -189,22 +189,12 @@ export const MUTANTS: readonly Mutant[] = [
     ],
   },
   {
-    name: 'the old members alone grant the lease',
+    name: 'acceptances of learners count',
     changes: [
       {
-        file: 'members.js',
-        from: 'of this.#list.slice(this.#firstAbove(through))) {',
-        to: 'of this.#list.slice(this.#firstAbove(through), this.#firstAbove(through) + 1)) {',
-      },
-    ],
-  },
-  {
-    name: 'a learner counts',
-    changes: [
-      {
-        file: 'members.js',
-        from: "configuration.members.filter(({ role }) => role === 'voter').map(",
-        to: 'configuration.members.map(',
+        file: 'leader.js',
+        from: '!state.members.isQuorum(instance, (id) => acceptors.has(id))',
+        to: '2 * acceptors.size <= state.members.voters.length',
       },
     ],
   },

@@ -1,5 +1,6 @@
 import test from 'ava';
-import { Simulation, type SimulationResult } from './simulation.js';
+import type { SimulationResult } from './outcome.js';
+import { Simulation } from './simulation.js';
 
 const SEEDS = process.env['PHXQUEUE_TEST_FULL'] === '1' ? 2_000 : 100;
 const FAULTS_MS = 60_000;
@@ -8,6 +9,7 @@ const REPORT_EVERY = 25;
 
 /** Rare paths: a campaign that never took them has not tested them. */
 const MUST_BE_REACHED = [
+  'a change of the members is answered',
   'a crash after: accepted',
   'a crash after: heartbeat_reply',
   'a crash after: promise',
@@ -16,12 +18,20 @@ const MUST_BE_REACHED = [
   'a leader crashes',
   'a leader is divided from another replica',
   'a leader is silenced',
+  'a disk is lost',
+  'a removed replica is thrown away',
+  'a replica that diverged stops',
+  'a restart finds damaged records',
+  'a snapshot is installed',
   'a master is paused',
   'all crash after an acknowledgement',
   'all crash at once',
   'an election is won',
+  'old members are cut off from new ones',
+  'refused: MEMBERS_PENDING',
   'refused: NOT_MASTER',
   'refused: PROPOSE_TIMEOUT',
+  'the cluster is split',
   'the leadership is handed over',
   'restart with values not known to be chosen',
   'the machine of a master sleeps',

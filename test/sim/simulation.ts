@@ -4,7 +4,6 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { PhxError } from '../../src/ts/errors.js';
 import { Group } from '../../src/ts/paxos/core/group.js';
 import { type Configuration, foundedBy } from '../../src/ts/paxos/core/members.js';
 import {
@@ -14,31 +13,16 @@ import {
   type Input,
   type Message,
 } from '../../src/ts/paxos/core/types.js';
+import { Census } from './census.js';
 import { Checker, Violation } from './checker.js';
 import { SimDisk } from './disk.js';
-import { drawFaults, type Faults } from './faults.js';
+import { arrivals, crashProbability, drawFaults, type Faults } from './faults.js';
 import { Operator } from './operator.js';
+import type { SimulationOptions, SimulationResult } from './outcome.js';
 import { Partitions } from './partitions.js';
 import { Random } from './random.js';
 import { memberOf, Replica } from './replica.js';
 import { Timeline } from './timeline.js';
-
-export interface SimulationOptions {
-  readonly seed: number;
-  /** Length of the phase with faults. */
-  readonly faults_ms: number;
-  readonly trace?: (line: string) => void;
-}
-
-export interface SimulationResult {
-  readonly seed: number;
-  readonly trace_hash: string;
-  readonly events: number;
-  readonly proposed: number;
-  readonly acknowledged: number;
-  readonly reads: number;
-  readonly reached: ReadonlyMap<string, number>;
-}
 
 const TICK_MS = 20;
 const CONVERGE_MS = 60_000;
@@ -49,7 +33,7 @@ export class Simulation {
   readonly #random: Random;
   readonly #timeline = new Timeline();
   readonly #checker: Checker;
-  readonly #replicas: Replica[] = [];
+  readonly #census = new Census();
   readonly #operator: Operator;
   readonly #founders: Configuration;
   readonly #faults: Faults;
@@ -78,7 +62,7 @@ export class Simulation {
     this.#founders = foundedBy(
       Array.from({ length: count }, (_, index) => ({ ...memberOf(index + 1), role: 'voter' })),
     );
-    for (const { id } of this.#founders.members) this.#replicas.push(this.#newReplica(id));
+    for (const { id } of this.#founders.members) this.#census.replicas.push(this.#newReplica(id));
     this.#operator = new Operator(random, this.#faults.wipe_mean_ms === Number.POSITIVE_INFINITY ? 2 : 3, (id) =>
       this.#recruit(id),
     );
@@ -87,7 +71,7 @@ export class Simulation {
 
   /** Runs both phases. Throws a Violation when something that must hold does not. */
   run(): SimulationResult {
-    for (const replica of this.#replicas) this.#start(replica);
+    for (const replica of this.#census.replicas) this.#start(replica);
     this.#scheduleClients();
     this.#scheduleFaults();
     this.#timeline.run(this.#options.faults_ms);
@@ -113,18 +97,9 @@ export class Simulation {
 
   #recruit(id: number): Replica {
     const replica = this.#newReplica(id);
-    this.#replicas.push(replica);
+    this.#census.replicas.push(replica);
     this.#start(replica);
     return replica;
-  }
-
-  /** Replicas that were not thrown away. */
-  get #living(): Replica[] {
-    return this.#replicas.filter(({ retired }) => !retired);
-  }
-
-  get #leader(): Replica | undefined {
-    return this.#replicas.find(({ group }) => group?.role === 'leader');
   }
 
   #start(replica: Replica): void {
@@ -144,28 +119,13 @@ export class Simulation {
   /** What a restart may find: damaged records, or one that reads wrongly. One replica at a time: the others have copies. */
   #spoil(replica: Replica): void {
     const { damage, corruption } = this.#faults;
-    if (this.#healing || replica.incarnation === 0 || !this.#sparesOne()) return;
+    if (this.#healing || replica.incarnation === 0 || !this.#census.sparesOne) return;
     if (this.#random.chance(damage) && replica.disk.damage() > 0) {
       this.#sometimes('a restart finds damaged records');
     } else if (this.#random.chance(corruption)) {
       this.#sometimes('a restart reads a wrong value');
       replica.corrupted = true;
     }
-  }
-
-  /** Whether what one disk loses is on the others: nobody else misses anything, and no change is on its way. */
-  #sparesOne(): boolean {
-    const group = this.#leader?.group;
-    if (group === undefined || group === null) return false;
-    const newest = group.configurations.at(-1);
-    if (newest === undefined || group.chosen_through < newest.from) return false;
-    const voters = newest.members.filter(({ role }) => role === 'voter');
-    const found = this.#replicas.filter(({ id }) => voters.some((voter) => voter.id === id));
-    const holding = found.filter(({ applied_through }) => applied_through >= newest.from);
-    const impaired = this.#living.some(
-      (replica) => replica.wiped || replica.corrupted || replica.group?.repairing === true,
-    );
-    return !impaired && voters.length >= 3 && 2 * holding.length > voters.length;
   }
 
   #crash(replica: Replica): void {
@@ -223,12 +183,9 @@ export class Simulation {
     try {
       return group.step(this.#clock(replica), input);
     } catch (error) {
-      const diverged = error instanceof PhxError && error.code === 'LOG_DIVERGED';
-      // Of two replicas that differ nobody can tell which is right.
-      const two = (group.configurations.at(-1)?.members.filter(({ role }) => role === 'voter').length ?? 0) <= 2;
-      if (!diverged || !(replica.corrupted || (two && this.#living.some(({ corrupted }) => corrupted)))) throw error;
+      if (!this.#census.mayStop(replica, error)) throw error;
       this.#sometimes('a replica that diverged stops');
-      for (const each of this.#living.filter(({ corrupted }) => corrupted)) {
+      for (const each of this.#census.living.filter(({ corrupted }) => corrupted)) {
         each.corrupted = false;
         this.#crashFor(each, this.#random.wait(1_000));
       }
@@ -290,28 +247,15 @@ export class Simulation {
     if (effect.type === 'apply' && (effect.proposals?.length ?? 0) > 0) {
       if (!this.#random.chance(power_cut_after_acknowledgement)) return false;
       this.#sometimes('all crash after an acknowledgement');
-      for (const each of this.#replicas) this.#crashFor(each, this.#random.wait(1_000));
+      for (const each of this.#census.replicas) this.#crashFor(each, this.#random.wait(1_000));
       return true;
     }
     if (effect.type !== 'send') return false;
     const { type } = effect.message;
-    if (!this.#random.chance(this.#crashProbability(type))) return false;
+    if (!this.#random.chance(crashProbability(this.#faults, type))) return false;
     this.#sometimes(`a crash after: ${type}`);
     this.#crashFor(replica, this.#random.wait(this.#random.pick([5, 1_000])));
     return true;
-  }
-
-  #crashProbability(said: Message['type']): number {
-    switch (said) {
-      case 'promise':
-        return this.#faults.crash_after_promise;
-      case 'accepted':
-        return this.#faults.crash_after_accepted;
-      case 'heartbeat_reply':
-        return this.#faults.crash_after_grant;
-      default:
-        return 0;
-    }
   }
 
   #applied(replica: Replica, instance: number, value: Uint8Array): void {
@@ -320,19 +264,11 @@ export class Simulation {
   }
 
   #send(from: number, to: number, message: Message): void {
-    const random = this.#random;
-    const { drop, duplicate, delay, delay_mean_ms, latency_ms } = this.#faults;
     if (this.#partitions.blocks(from, to)) return;
-    if (!this.#healing && random.chance(drop)) return;
-    const copies = !this.#healing && random.chance(duplicate) ? 2 : 1;
-    // A request to take over that comes again in another term would break a lease.
-    const stale = !this.#healing && message.type === 'take_over' ? 2 : 0;
-    for (let copy = 0; copy < copies + stale; copy += 1) {
-      const often = copy < copies ? delay : 1;
-      const late = !this.#healing && random.chance(often) ? random.wait(delay_mean_ms) : 0;
-      this.#timeline.after(latency_ms * random.between(0.5, 1.5) + late, () => {
+    for (const delay_ms of arrivals(this.#faults, this.#random, message.type, this.#healing)) {
+      this.#timeline.after(delay_ms, () => {
         this.#trace(`${from} to ${to} ${message.type}`);
-        const replica = this.#replicas.find(({ id }) => id === to);
+        const replica = this.#census.replicas.find(({ id }) => id === to);
         if (replica !== undefined) this.#step(replica, { type: 'message', from, message });
       });
     }
@@ -342,7 +278,7 @@ export class Simulation {
     const snapshot = from.disk.base;
     const delay_ms = this.#random.wait(this.#random.pick([5, 200]));
     this.#timeline.after(delay_ms, () => {
-      const replica = this.#replicas.find(({ id }) => id === to);
+      const replica = this.#census.replicas.find(({ id }) => id === to);
       const { through } = snapshot;
       if (replica?.group === null || replica === undefined || through <= replica.group.applied_through) return;
       if (this.#timeline.now_ms < replica.paused_until_ms || this.#partitions.blocks(from.id, to)) return;
@@ -365,7 +301,7 @@ export class Simulation {
 
   #checkMasters(): void {
     // Whoever sleeps serves nobody; what it believes when it wakes up is another matter.
-    const masters = this.#replicas.filter(
+    const masters = this.#census.replicas.filter(
       (replica) => replica.asleep_since_ms === null && replica.group?.isMaster(this.#clock(replica)) === true,
     );
     this.#checker.masters(masters.map(({ id }) => id));
@@ -375,7 +311,7 @@ export class Simulation {
   #scheduleClients(): void {
     this.#timeline.after(this.#random.wait(this.#faults.propose_mean_ms), () => {
       const burst = this.#random.chance(0.05) ? 50 : 1;
-      const replica = this.#random.pick(this.#living);
+      const replica = this.#random.pick(this.#census.living);
       for (let count = 0; count < burst; count += 1) this.#propose(replica);
       this.#step(replica, { type: 'flush' });
       this.#scheduleClients();
@@ -398,13 +334,13 @@ export class Simulation {
     const { crash_mean_ms, partition_mean_ms, pause_mean_ms, sleep_mean_ms, transfer_mean_ms } = this.#faults;
     const { change_mean_ms, checkpoint_mean_ms, wipe_mean_ms } = this.#faults;
     this.#repeat(change_mean_ms, () => this.#changeMembers());
-    this.#repeat(checkpoint_mean_ms, () => this.#checkpoint(this.#random.pick(this.#living)));
-    this.#repeat(wipe_mean_ms, () => this.#wipe(this.#random.pick(this.#living)));
+    this.#repeat(checkpoint_mean_ms, () => this.#checkpoint(this.#random.pick(this.#census.living)));
+    this.#repeat(wipe_mean_ms, () => this.#wipe(this.#random.pick(this.#census.living)));
     this.#repeat(transfer_mean_ms, () => this.#transfer());
     this.#repeat(crash_mean_ms, () => this.#crashSome());
     this.#repeat(partition_mean_ms, () => this.#partition());
-    this.#repeat(pause_mean_ms, () => this.#pause(this.#random.pick(this.#living)));
-    this.#repeat(sleep_mean_ms, () => this.#sleep(this.#random.pick(this.#living)));
+    this.#repeat(pause_mean_ms, () => this.#pause(this.#random.pick(this.#census.living)));
+    this.#repeat(sleep_mean_ms, () => this.#sleep(this.#random.pick(this.#census.living)));
   }
 
   #repeat(mean_ms: number, act: () => void): void {
@@ -418,18 +354,18 @@ export class Simulation {
 
   /** Asks the leader to hand over, mostly to whoever is best caught up. */
   #transfer(): void {
-    const leader = this.#leader;
+    const leader = this.#census.leader;
     if (leader === undefined) return;
-    const to = this.#random.chance(0.7) ? null : this.#random.pick(this.#living).id;
+    const to = this.#random.chance(0.7) ? null : this.#random.pick(this.#census.living).id;
     this.#step(leader, { type: 'transfer', to });
   }
 
   /** Asks the leader for other members, sometimes for two changes at once. */
   #changeMembers(): void {
     for (let count = this.#random.chance(0.1) ? 2 : 1; count > 0; count -= 1) {
-      const leader = this.#leader;
+      const leader = this.#census.leader;
       const newest = leader?.group?.configurations.at(-1);
-      const change = newest === undefined ? null : this.#operator.next(newest, this.#replicas);
+      const change = newest === undefined ? null : this.#operator.next(newest, this.#census.replicas);
       if (leader === undefined || change === null) return;
       this.#proposals += 1;
       const deadline_ms = this.#clock(leader) + PROPOSE_TIMEOUT_MS;
@@ -450,9 +386,9 @@ export class Simulation {
 
   /** The disk is lost. The replica must not vote any more: it does not know what it said. */
   #wipe(replica: Replica): void {
-    const newest = this.#leader?.group?.configurations.at(-1);
+    const newest = this.#census.leader?.group?.configurations.at(-1);
     const member = newest?.members.some(({ id }) => id === replica.id) === true;
-    if (!member || replica.group === null || !this.#sparesOne()) return;
+    if (!member || replica.group === null || !this.#census.sparesOne) return;
     this.#sometimes('a disk is lost');
     this.#trace(`${replica.id} loses its disk`);
     this.#crash(replica);
@@ -466,7 +402,7 @@ export class Simulation {
   #crashSome(): void {
     const all = this.#random.chance(0.1);
     if (all) this.#sometimes('all crash at once');
-    for (const replica of all ? this.#living : [this.#random.pick(this.#living)]) {
+    for (const replica of all ? this.#census.living : [this.#random.pick(this.#census.living)]) {
       this.#crashFor(replica, this.#random.wait(1_000));
     }
   }
@@ -480,22 +416,18 @@ export class Simulation {
   }
 
   #partition(): void {
-    this.#partitions.draw(this.#living, this.#leader, (name) => this.#sometimes(name));
+    this.#partitions.draw(this.#census.living, this.#census.leader, (name) => this.#sometimes(name));
     this.#trace(`blocked: ${this.#partitions}`);
   }
 
   /** While a change is on its way: those that lose their vote, and the leader, here; all others there. */
-  #partitionMembers({ group }: Replica): void {
-    const [old, ...later] = group?.configurations ?? [];
-    const leader = this.#leader;
-    if (this.#healing || old === undefined || leader === undefined) return;
-    if (!this.#random.chance(this.#faults.partition_after_change)) return;
-    const now = later.at(-1)?.members ?? [];
-    const leaving = old.members.filter(({ id }) => now.some((member) => member.id === id) === false);
+  #partitionMembers(replica: Replica): void {
+    if (this.#healing || !this.#random.chance(this.#faults.partition_after_change)) return;
+    const old = this.#census.oldMembers(replica);
     this.#timeline.after(this.#random.wait(this.#faults.latency_ms * 4), () => {
       if (this.#healing) return;
       this.#sometimes('old members are cut off from new ones');
-      this.#partitions.between(this.#living, new Set([leader.id, ...leaving.map(({ id }) => id)]));
+      this.#partitions.between(this.#census.living, old);
       this.#trace(`blocked: ${this.#partitions}`);
     });
   }
@@ -533,7 +465,7 @@ export class Simulation {
     this.#healing = true;
     this.#partitions.heal();
     this.#trace('healing');
-    for (const replica of this.#replicas) {
+    for (const replica of this.#census.replicas) {
       replica.paused_until_ms = 0;
       this.#resume(replica);
       if (replica.group === null && !replica.retired) this.#start(replica);
@@ -543,42 +475,23 @@ export class Simulation {
 
   /** Replaces those whose disk is lost. */
   #repair(): void {
-    if (this.#impairedMembers().some(({ wiped }) => wiped)) this.#changeMembers();
+    if (this.#census.members.some(({ wiped }) => wiped)) this.#changeMembers();
     this.#timeline.after(500, () => this.#repair());
-  }
-
-  /** The present members, according to the leader. */
-  #members(): Replica[] {
-    const newest = this.#leader?.group?.configurations.at(-1);
-    return this.#replicas.filter(({ id }) => newest?.members.some((member) => member.id === id) === true);
-  }
-
-  #impairedMembers(): Replica[] {
-    return this.#members().filter(({ wiped, corrupted, group }) => wiped || corrupted || group?.repairing === true);
   }
 
   /** Everybody must apply the same, and new proposals must go through. */
   #converge(): void {
     const healed = this.#checker.acknowledged;
     const until_ms = this.#timeline.now_ms + CONVERGE_MS;
-    const converged = (): boolean => {
-      const members = this.#members();
-      const [first, ...rest] = members.map(({ applied_through }) => applied_through);
-      const equal = rest.every((applied) => applied === first);
-      const progress = this.#checker.acknowledged > healed;
-      return (
-        equal &&
-        progress &&
-        this.#impairedMembers().length === 0 &&
-        members.some((replica) => replica.group?.isMaster(this.#clock(replica)) === true)
-      );
-    };
+    const converged = (): boolean =>
+      this.#census.isWhole &&
+      this.#checker.acknowledged > healed &&
+      this.#census.members.some((replica) => replica.group?.isMaster(this.#clock(replica)) === true);
     this.#timeline.run(until_ms, converged);
     if (!converged()) {
-      const states = this.#living.map((replica) => describe(replica));
-      throw new Violation(this.#timeline.now_ms, `no convergence within ${CONVERGE_MS} ms (${states.join('; ')})`);
+      throw new Violation(this.#timeline.now_ms, `no convergence within ${CONVERGE_MS} ms (${this.#census})`);
     }
-    this.#checker.finish(Math.min(...this.#members().map(({ applied_through }) => applied_through)));
+    this.#checker.finish(Math.min(...this.#census.members.map(({ applied_through }) => applied_through)));
   }
 
   #sometimes(name: string): void {
@@ -590,11 +503,4 @@ export class Simulation {
     this.#hash.update(text);
     this.#options.trace?.(text);
   }
-}
-
-function describe({ id, group, wiped, corrupted }: Replica): string {
-  if (group === null) return `${id}: down`;
-  const members = group.configurations.map(({ from, members: list }) => `${list.map((each) => each.id)} from ${from}`);
-  const flags = [wiped ? 'wiped' : '', corrupted ? 'corrupted' : '', group.repairing ? 'repairing' : ''].join(' ');
-  return `${id}: ${group.role} ${flags} applied ${group.applied_through}, members ${members.join(', ')}`;
 }
