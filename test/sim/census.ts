@@ -36,13 +36,27 @@ export class Census {
     return this.impaired.length === 0 && voters.length >= 3 && 2 * holding.length > voters.length;
   }
 
-  /** The leader and those whose vote a change takes away that this replica knows of. */
-  oldMembers({ group }: Replica): ReadonlySet<number> {
-    const [old, ...later] = group?.configurations ?? [];
-    const now = later.at(-1)?.members ?? [];
-    const leaving = (old?.members ?? []).filter(({ id }) => now.every((member) => member.id !== id));
-    const leader = this.leader;
-    return new Set([...(leader === undefined ? [] : [leader.id]), ...leaving.map(({ id }) => id)]);
+  /** Those that believe to be master. Whoever sleeps serves nobody; what it believes when it wakes up is another matter. */
+  masters(clock: (replica: Replica) => number): Replica[] {
+    return this.replicas.filter(
+      (replica) => replica.asleep_since_ms === null && replica.group?.isMaster(clock(replica)) === true,
+    );
+  }
+
+  /** A follower that knows more to be chosen than another one, which knows all up to `behind`; null if all is too fragile. */
+  get exposed(): { readonly ahead: Replica; readonly behind: number } | null {
+    const followers = this.members.filter((replica) => replica !== this.leader && replica.group !== null);
+    const behind = Math.min(...followers.map(({ group }) => group?.chosen_through ?? 0));
+    const ahead = followers.find(({ group }) => group !== null && group.chosen_through > behind);
+    return ahead === undefined || !this.sparesOne ? null : { ahead, behind };
+  }
+
+  /** The leader, and those that a change takes away, or brings, as far as this replica knows. */
+  sideOf({ group }: Replica, side: 'leaving' | 'coming'): ReadonlySet<number> {
+    const old = group?.configurations.at(0)?.members.map(({ id }) => id) ?? [];
+    const now = group?.configurations.at(-1)?.members.map(({ id }) => id) ?? [];
+    const some = side === 'leaving' ? old.filter((id) => !now.includes(id)) : now.filter((id) => !old.includes(id));
+    return new Set(this.leader === undefined ? some : [this.leader.id, ...some]);
   }
 
   /** Whether it is right that a replica stops with this error: somebody has read a wrong value. */

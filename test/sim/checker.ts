@@ -1,4 +1,5 @@
 /** What must hold in every run. A violation throws with the simulated time; the runner adds the seed. */
+import type { Proposal } from '../../src/ts/paxos/core/types.js';
 import { commandsOf, originOf } from '../../src/ts/paxos/core/value.js';
 
 export class Violation extends Error {
@@ -84,6 +85,13 @@ export class Checker {
   #require(holds: boolean, what: string): void {
     if (!holds) throw new Violation(this.#now(), what);
   }
+}
+
+/** The proposal of a command that is its own id. */
+export function proposalOf(id: number, deadline_ms: number): Proposal {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, id, true);
+  return { id, parts: [bytes], bytes: 4, deadline_ms };
 }
 
 /** Ids of the proposals in a value: each command is four bytes. */

@@ -78,12 +78,11 @@ export class SimDisk {
     this.#mark = 0;
   }
 
-  /** Some records of values known to be chosen can no longer be read; how many. */
-  damage(): number {
-    const count = Math.min(this.#random.integer(1, 3), this.#mark - this.#base.through);
-    for (let done = 0; done < count; done += 1) {
-      this.#entries.delete(this.#random.integer(this.#base.through + 1, this.#mark));
-    }
+  /** Some records of values known to be chosen, above an instance, can no longer be read; how many. */
+  damage(above = 0): number {
+    const from = Math.max(this.#base.through, above) + 1;
+    const count = Math.min(this.#random.integer(1, 3), this.#mark - from + 1);
+    for (let done = 0; done < count; done += 1) this.#entries.delete(this.#random.integer(from, this.#mark));
     return Math.max(count, 0);
   }
 

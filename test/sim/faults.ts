@@ -17,6 +17,8 @@ export interface Faults {
   readonly checkpoint_mean_ms: number;
   /** Infinite: no disk is lost, and a cluster may shrink to two voters. */
   readonly wipe_mean_ms: number;
+  /** How often damage meets a value that others lack. */
+  readonly damage_mean_ms: number;
   /** Probabilities that a restart finds damaged records of chosen values, or reads one wrongly. */
   readonly damage: number;
   readonly corruption: number;
@@ -46,6 +48,7 @@ export function drawFaults(random: Random): Faults {
     change_mean_ms: random.pick([300, 1_000, 5_000]),
     checkpoint_mean_ms: random.pick([200, 2_000, 20_000]),
     wipe_mean_ms: random.pick([2_000, 20_000, Number.POSITIVE_INFINITY]),
+    damage_mean_ms: random.pick([1_000, 5_000, Number.POSITIVE_INFINITY]),
     damage: random.pick([0, 0.1, 0.5]),
     corruption: random.pick([0, 0.1]),
     partition_after_change: random.pick([0, 0.2, 0.5]),

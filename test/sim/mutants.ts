@@ -186,6 +186,7 @@ export const MUTANTS: readonly Mutant[] = [
         from: 'this.#list.slice(this.#firstAbove(through)).every(',
         to: 'this.#list.slice(-1).every(',
       },
+      { file: 'leader.js', from: '&& members.isQuorum(instance, (id) => leader.promised_by.has(id))', to: '' },
     ],
   },
   {

@@ -14,7 +14,7 @@ import {
   type Message,
 } from '../../src/ts/paxos/core/types.js';
 import { Census } from './census.js';
-import { Checker, Violation } from './checker.js';
+import { Checker, proposalOf, Violation } from './checker.js';
 import { SimDisk } from './disk.js';
 import { arrivals, crashProbability, drawFaults, type Faults } from './faults.js';
 import { Operator } from './operator.js';
@@ -126,6 +126,18 @@ export class Simulation {
       this.#sometimes('a restart reads a wrong value');
       replica.corrupted = true;
     }
+  }
+
+  /** The worst moment: the damaged replica and one that never got the values are left to elect without the leader. */
+  #damageAtWorst(): void {
+    const { leader, exposed } = this.#census;
+    if (leader === undefined || exposed === null) return;
+    const { ahead, behind } = exposed;
+    this.#crash(ahead);
+    if (ahead.disk.damage(behind) > 0) this.#sometimes('values that others lack are damaged');
+    this.#partitions.between(this.#census.living, new Set([leader.id]));
+    this.#timeline.after(5, () => this.#revive(ahead));
+    this.#timeline.after(this.#random.between(800, 2_000), () => this.#partitions.heal());
   }
 
   #crash(replica: Replica): void {
@@ -300,10 +312,7 @@ export class Simulation {
   }
 
   #checkMasters(): void {
-    // Whoever sleeps serves nobody; what it believes when it wakes up is another matter.
-    const masters = this.#census.replicas.filter(
-      (replica) => replica.asleep_since_ms === null && replica.group?.isMaster(this.#clock(replica)) === true,
-    );
+    const masters = this.#census.masters((replica) => this.#clock(replica));
     this.#checker.masters(masters.map(({ id }) => id));
     for (const { id, group } of masters) if (group !== null) this.#checker.read(id, group.applied_through);
   }
@@ -322,17 +331,15 @@ export class Simulation {
     if (replica.group === null || replica.group.role !== 'leader') return;
     if (this.#timeline.now_ms < replica.paused_until_ms) return;
     this.#proposals += 1;
-    const id = this.#proposals;
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, id, true);
-    this.#checker.proposing(id);
+    this.#checker.proposing(this.#proposals);
     const deadline_ms = this.#clock(replica) + PROPOSE_TIMEOUT_MS;
-    this.#step(replica, { type: 'propose', proposal: { id, parts: [bytes], bytes: 4, deadline_ms } });
+    this.#step(replica, { type: 'propose', proposal: proposalOf(this.#proposals, deadline_ms) });
   }
 
   #scheduleFaults(): void {
     const { crash_mean_ms, partition_mean_ms, pause_mean_ms, sleep_mean_ms, transfer_mean_ms } = this.#faults;
-    const { change_mean_ms, checkpoint_mean_ms, wipe_mean_ms } = this.#faults;
+    const { change_mean_ms, checkpoint_mean_ms, wipe_mean_ms, damage_mean_ms } = this.#faults;
+    this.#repeat(damage_mean_ms, () => this.#damageAtWorst());
     this.#repeat(change_mean_ms, () => this.#changeMembers());
     this.#repeat(checkpoint_mean_ms, () => this.#checkpoint(this.#random.pick(this.#census.living)));
     this.#repeat(wipe_mean_ms, () => this.#wipe(this.#random.pick(this.#census.living)));
@@ -394,9 +401,7 @@ export class Simulation {
     this.#crash(replica);
     replica.wiped = true;
     replica.disk.wipe(this.#founders);
-    this.#timeline.after(this.#random.wait(300), () => {
-      if (replica.group === null && !replica.retired) this.#start(replica);
-    });
+    this.#timeline.after(this.#random.wait(300), () => this.#revive(replica));
   }
 
   #crashSome(): void {
@@ -410,9 +415,11 @@ export class Simulation {
   #crashFor(replica: Replica, duration_ms: number): void {
     if (replica.group === null) return;
     this.#crash(replica);
-    this.#timeline.after(duration_ms, () => {
-      if (replica.group === null && !replica.retired) this.#start(replica);
-    });
+    this.#timeline.after(duration_ms, () => this.#revive(replica));
+  }
+
+  #revive(replica: Replica): void {
+    if (replica.group === null && !replica.retired) this.#start(replica);
   }
 
   #partition(): void {
@@ -420,14 +427,15 @@ export class Simulation {
     this.#trace(`blocked: ${this.#partitions}`);
   }
 
-  /** While a change is on its way: those that lose their vote, and the leader, here; all others there. */
+  /** While a change is on its way: the leader and those that go, or that come, here; all others there, for a while. */
   #partitionMembers(replica: Replica): void {
     if (this.#healing || !this.#random.chance(this.#faults.partition_after_change)) return;
-    const old = this.#census.oldMembers(replica);
+    const some = this.#census.sideOf(replica, this.#random.pick(['leaving', 'coming'] as const));
     this.#timeline.after(this.#random.wait(this.#faults.latency_ms * 4), () => {
       if (this.#healing) return;
       this.#sometimes('old members are cut off from new ones');
-      this.#partitions.between(this.#census.living, old);
+      this.#partitions.between(this.#census.living, some);
+      this.#timeline.after(this.#random.between(300, 1_500), () => this.#partitions.heal());
       this.#trace(`blocked: ${this.#partitions}`);
     });
   }
@@ -468,7 +476,7 @@ export class Simulation {
     for (const replica of this.#census.replicas) {
       replica.paused_until_ms = 0;
       this.#resume(replica);
-      if (replica.group === null && !replica.retired) this.#start(replica);
+      this.#revive(replica);
     }
     this.#repair();
   }

@@ -87,7 +87,7 @@ function fetchSource(state: GroupState): number | null {
   const { from, through } = state.claim;
   if (state.repairing) {
     // Those that it knows of may all be gone by now; whoever leads is there.
-    const sources = from === 0 ? state.members.others : [...state.members.others, from];
+    const sources = from === 0 || from === state.config.self ? state.members.others : [...state.members.others, from];
     return sources[state.repair_attempts % sources.length] ?? null;
   }
   return state.chosen_through < through && from !== state.config.self ? from : null;
