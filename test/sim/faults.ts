@@ -1,5 +1,6 @@
 /** The rates of the faults of a run, drawn from its seed. */
-import type { Message } from '../../src/ts/paxos/core/types.js';
+import { type CoreOptions, DEFAULT_CORE_OPTIONS, type Message } from '../../src/ts/paxos/core/types.js';
+import type { DiskFaults } from './disk.js';
 import type { Random } from './random.js';
 
 export interface Faults {
@@ -58,6 +59,20 @@ export function drawFaults(random: Random): Faults {
     power_cut_after_acknowledgement: random.chance(0.5) ? 0 : random.between(0, 0.001),
     propose_mean_ms: random.pick([2, 10, 40]),
     lease_ms: random.pick([400, 400, 1_000]),
+  };
+}
+
+export function drawDiskFaults(random: Random): DiskFaults {
+  return { sync_mean_ms: random.pick([0.2, 1, 5]), stall: random.pick([0, 0, 0.01]) };
+}
+
+export function coreOptions({ lease_ms }: Faults, random: Random): CoreOptions {
+  return {
+    ...DEFAULT_CORE_OPTIONS,
+    lease_ms,
+    lease_margin_ms: lease_ms / 20,
+    heartbeat_ms: lease_ms / 5,
+    window_max: random.pick([1, 4, 16]),
   };
 }
 

@@ -6,17 +6,11 @@ import { createHash, type Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { Group } from '../../src/ts/paxos/core/group.js';
 import { type Configuration, foundedBy } from '../../src/ts/paxos/core/members.js';
-import {
-  type CoreOptions,
-  DEFAULT_CORE_OPTIONS,
-  type Effect,
-  type Input,
-  type Message,
-} from '../../src/ts/paxos/core/types.js';
+import type { CoreOptions, Effect, Input, Message } from '../../src/ts/paxos/core/types.js';
 import { Census } from './census.js';
 import { Checker, proposalOf, Violation } from './checker.js';
 import { SimDisk } from './disk.js';
-import { arrivals, crashProbability, drawFaults, type Faults } from './faults.js';
+import { arrivals, coreOptions, crashProbability, drawDiskFaults, drawFaults, type Faults } from './faults.js';
 import { Operator } from './operator.js';
 import type { SimulationOptions, SimulationResult } from './outcome.js';
 import { Partitions } from './partitions.js';
@@ -50,19 +44,11 @@ export class Simulation {
     this.#checker = new Checker(() => this.#timeline.now_ms);
     const random = this.#random;
     this.#faults = drawFaults(random);
-    const lease_ms = this.#faults.lease_ms;
-    this.#core = {
-      ...DEFAULT_CORE_OPTIONS,
-      lease_ms,
-      lease_margin_ms: lease_ms / 20,
-      heartbeat_ms: lease_ms / 5,
-      window_max: random.pick([1, 4, 16]),
-    };
+    this.#core = coreOptions(this.#faults, random);
     const count = random.pick([3, 3, 3, 5]);
     this.#founders = foundedBy(
       Array.from({ length: count }, (_, index) => ({ ...memberOf(index + 1), role: 'voter' })),
     );
-    for (const { id } of this.#founders.members) this.#census.replicas.push(this.#newReplica(id));
     this.#operator = new Operator(random, this.#faults.wipe_mean_ms === Number.POSITIVE_INFINITY ? 2 : 3, (id) =>
       this.#recruit(id),
     );
@@ -71,7 +57,7 @@ export class Simulation {
 
   /** Runs both phases. Throws a Violation when something that must hold does not. */
   run(): SimulationResult {
-    for (const replica of this.#census.replicas) this.#start(replica);
+    for (const { id } of this.#founders.members) this.#recruit(id);
     this.#scheduleClients();
     this.#scheduleFaults();
     this.#timeline.run(this.#options.faults_ms);
@@ -88,15 +74,9 @@ export class Simulation {
     };
   }
 
-  #newReplica(id: number): Replica {
-    const random = this.#random;
-    const sync = { sync_mean_ms: random.pick([0.2, 1, 5]), stall: random.pick([0, 0, 0.01]) };
-    const disk = new SimDisk(this.#timeline, random, sync, this.#founders);
-    return new Replica(id, disk, random.between(0.98, 1.02), random.between(0, 1e6));
-  }
-
   #recruit(id: number): Replica {
-    const replica = this.#newReplica(id);
+    const disk = new SimDisk(this.#timeline, this.#random, drawDiskFaults(this.#random), this.#founders);
+    const replica = new Replica(id, disk, this.#random.between(0.98, 1.02), this.#random.between(0, 1e6));
     this.#census.replicas.push(replica);
     this.#start(replica);
     return replica;

@@ -118,7 +118,7 @@ export function isRemoved({ members, chosen_through }: GroupState, id: number): 
   return chosen_through >= members.newest.from && members.isExcluded(chosen_through, id);
 }
 
-/** The leader says that the group goes on without this replica. It still answers, but stands no more; what it does now is up to the shell. */
+/** The leader says that the group goes on without this replica. It still answers, but stands no more. */
 export function onRemoved(state: GroupState): void {
   if (state.removed) return;
   state.removed = true;
