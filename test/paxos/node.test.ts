@@ -194,7 +194,7 @@ test('one turn may bring more than a segment of the log holds', async (t) => {
   const three = await cluster(t);
   // Two replicas lead five groups, so one of them leads three: 72 MiB at once, a segment has 64.
   three.groups = 5;
-  three.core = { ...DEFAULT_CORE_OPTIONS, window_max: 100 };
+  three.core = { ...DEFAULT_CORE_OPTIONS, window_max: 64 };
   await three.start(1, 2);
   const leaders = await until(() => {
     const found = [0, 1, 2, 3, 4].map((group) =>
