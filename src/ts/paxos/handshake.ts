@@ -3,7 +3,7 @@
  * else is read from a caller before it was checked.
  */
 const MAGIC = Buffer.from('PHXPAXOS', 'latin1');
-const PROTOCOL_VERSION = 1;
+const PROTOCOL_VERSION = 2;
 const HEAD_BYTES = MAGIC.length + 4;
 const HELLO_BYTES_MAX = 4096;
 

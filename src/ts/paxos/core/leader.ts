@@ -171,6 +171,7 @@ export function flushProposals(state: GroupState): void {
     const value = instance <= role.barrier ? recoveredValue(role, instance) : nextValue(state, role, instance);
     if (value === null) return;
     role.next_instance += 1;
+    role.recovered.delete(instance);
     proposeAt(state, role, instance, value);
   }
 }
