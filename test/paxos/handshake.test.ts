@@ -34,7 +34,7 @@ test('malformed introductions are refused with a reason', (t) => {
   huge.writeUInt32LE(1_000_000, 8);
   t.regex(reasonOf(huge) ?? '', /1000000 bytes/);
   t.regex(reasonOf(withBody('{"version":')) ?? '', /malformed/);
-  t.regex(reasonOf(withBody('{"version":1}')) ?? '', /malformed/);
-  t.regex(reasonOf(withBody('{"version":1,"cluster":1,"from":1,"to":2,"groups":3}')) ?? '', /malformed/);
+  t.regex(reasonOf(withBody('{"version":2}')) ?? '', /malformed/);
+  t.regex(reasonOf(withBody('{"version":2,"cluster":1,"from":1,"to":2,"groups":3}')) ?? '', /malformed/);
   t.regex(reasonOf(withBody('{"version":9}')) ?? '', /protocol version 9/);
 });

@@ -21,7 +21,9 @@ export class Census {
   }
 
   get impaired(): Replica[] {
-    return this.living.filter(({ wiped, corrupted, group }) => wiped || corrupted || group?.repairing === true);
+    return this.living.filter(
+      ({ wiped, corrupted, damaged, group }) => wiped || corrupted || (damaged && group?.repairing !== false),
+    );
   }
 
   /** Whether what one disk loses is on the others: nobody else misses anything, and no change is on its way. */

@@ -20,6 +20,8 @@ export class Replica {
   retired = false;
   /** Its disk was lost: it must not vote, and waits to be replaced. */
   wiped = false;
+  /** Records of chosen values were damaged on its disk; whether they are repaired its core knows. */
+  damaged = false;
   /** It has read another value than was chosen from its disk, and does not know it. */
   corrupted = false;
 

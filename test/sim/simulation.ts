@@ -101,6 +101,7 @@ export class Simulation {
     const { damage, corruption } = this.#faults;
     if (this.#healing || replica.incarnation === 0 || !this.#census.sparesOne) return;
     if (this.#random.chance(damage) && replica.disk.damage() > 0) {
+      replica.damaged = true;
       this.#sometimes('a restart finds damaged records');
     } else if (this.#random.chance(corruption)) {
       this.#sometimes('a restart reads a wrong value');
@@ -114,7 +115,8 @@ export class Simulation {
     if (leader === undefined || exposed === null) return;
     const { ahead, behind } = exposed;
     this.#crash(ahead);
-    if (ahead.disk.damage(behind) > 0) this.#sometimes('values that others lack are damaged');
+    ahead.damaged = ahead.disk.damage(behind) > 0;
+    if (ahead.damaged) this.#sometimes('values that others lack are damaged');
     this.#partitions.between(this.#census.living, new Set([leader.id]));
     this.#timeline.after(5, () => this.#revive(ahead));
     this.#timeline.after(this.#random.between(800, 2_000), () => this.#partitions.heal());
