@@ -110,3 +110,12 @@ test('a replica that a majority differs from stops, unless its own chain is the 
   probe.receive(3, { type: 'diverged', instance: 2, chain: 77 });
   t.throws(() => probe.receive(3, { type: 'diverged', instance: 1, chain: chain + 1 }), { code: 'LOG_DIVERGED' });
 });
+
+test('who has not answered agrees with nothing, not even with the beginning', (t) => {
+  const probe = new Probe({}, { ...emptyOf(1, 2, 3), chain: 5 });
+  const ballot = ballotFrom(probe.lead());
+  const reply = { ballot, sent_at_ms: probe.now_ms, granted: true, instance: 0, chain: 0 };
+  probe.receive(2, { type: 'heartbeat_reply', ...reply });
+  t.deepEqual(probe.take('diverged'), []);
+  t.throws(() => probe.receive(3, { type: 'heartbeat_reply', ...reply }), { code: 'LOG_DIVERGED' });
+});

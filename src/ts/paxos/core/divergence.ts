@@ -8,7 +8,7 @@ import type { GroupState, Leader } from './state.js';
 
 /** What a leader knows of a peer's chain. */
 export interface Comparison {
-  /** Up to here both are the same. */
+  /** Up to here both are the same; below 0 if nothing was heard. */
   same_through: number;
   /** The lowest instance at which they were found to differ, or null. */
   differs_at: number | null;
@@ -25,7 +25,7 @@ export function linkFor(state: GroupState, through: number): Link {
 export function compareChains(state: GroupState, leader: Leader, from: number, theirs: Link): void {
   const own = state.chain.at(theirs.instance);
   if (own === null) return;
-  const known = leader.comparisons.get(from) ?? { same_through: 0, differs_at: null };
+  const known = leader.comparisons.get(from) ?? { same_through: -1, differs_at: null };
   leader.comparisons.set(from, known);
   if (own === theirs.chain) {
     known.same_through = Math.max(known.same_through, theirs.instance);
@@ -37,7 +37,10 @@ export function compareChains(state: GroupState, leader: Leader, from: number, t
   const { self } = state.config;
   const voters = state.chosen_through + 1;
   if (
-    state.members.isQuorum(voters, (id) => id === self || (leader.comparisons.get(id)?.same_through ?? 0) >= differs_at)
+    state.members.isQuorum(
+      voters,
+      (id) => id === self || (leader.comparisons.get(id)?.same_through ?? -1) >= differs_at,
+    )
   ) {
     state.send(from, { type: 'diverged', instance: theirs.instance, chain: own });
   } else if (!state.members.isQuorum(voters, (id) => (leader.comparisons.get(id)?.differs_at ?? null) === null)) {
