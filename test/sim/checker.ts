@@ -29,6 +29,10 @@ export class Checker {
     this.#now = now;
   }
 
+  get counts(): { readonly proposed: number; readonly acknowledged: number; readonly reads: number } {
+    return { proposed: this.proposed, acknowledged: this.acknowledged, reads: this.reads };
+  }
+
   get acknowledged(): number {
     return this.#acknowledged.size;
   }

@@ -67,9 +67,7 @@ export class Simulation {
       seed: this.#options.seed,
       trace_hash: this.#hash.digest('hex'),
       events: this.#timeline.events,
-      proposed: this.#checker.proposed,
-      acknowledged: this.#checker.acknowledged,
-      reads: this.#checker.reads,
+      ...this.#checker.counts,
       reached: this.#reached,
     };
   }
@@ -319,17 +317,15 @@ export class Simulation {
   }
 
   #scheduleFaults(): void {
-    const { crash_mean_ms, partition_mean_ms, pause_mean_ms, sleep_mean_ms, transfer_mean_ms } = this.#faults;
-    const { change_mean_ms, checkpoint_mean_ms, wipe_mean_ms, damage_mean_ms } = this.#faults;
-    this.#repeat(damage_mean_ms, () => this.#damageAtWorst());
-    this.#repeat(change_mean_ms, () => this.#changeMembers());
-    this.#repeat(checkpoint_mean_ms, () => this.#checkpoint(this.#random.pick(this.#census.living)));
-    this.#repeat(wipe_mean_ms, () => this.#wipe(this.#random.pick(this.#census.living)));
-    this.#repeat(transfer_mean_ms, () => this.#transfer());
-    this.#repeat(crash_mean_ms, () => this.#crashSome());
-    this.#repeat(partition_mean_ms, () => this.#partition());
-    this.#repeat(pause_mean_ms, () => this.#pause(this.#random.pick(this.#census.living)));
-    this.#repeat(sleep_mean_ms, () => this.#sleep(this.#random.pick(this.#census.living)));
+    this.#repeat(this.#faults.damage_mean_ms, () => this.#damageAtWorst());
+    this.#repeat(this.#faults.change_mean_ms, () => this.#changeMembers());
+    this.#repeat(this.#faults.checkpoint_mean_ms, () => this.#checkpoint(this.#random.pick(this.#census.living)));
+    this.#repeat(this.#faults.wipe_mean_ms, () => this.#wipe(this.#random.pick(this.#census.living)));
+    this.#repeat(this.#faults.transfer_mean_ms, () => this.#transfer());
+    this.#repeat(this.#faults.crash_mean_ms, () => this.#crashSome());
+    this.#repeat(this.#faults.partition_mean_ms, () => this.#partition());
+    this.#repeat(this.#faults.pause_mean_ms, () => this.#pause(this.#random.pick(this.#census.living)));
+    this.#repeat(this.#faults.sleep_mean_ms, () => this.#sleep(this.#random.pick(this.#census.living)));
   }
 
   #repeat(mean_ms: number, act: () => void): void {
@@ -359,8 +355,17 @@ export class Simulation {
       this.#proposals += 1;
       const deadline_ms = this.#clock(leader) + PROPOSE_TIMEOUT_MS;
       this.#trace(`${leader.id} is asked to ${change.type}`);
+      this.#missSome();
       this.#step(leader, { type: 'change_members', id: this.#proposals, deadline_ms, change });
     }
+  }
+
+  /** Somebody misses the next messages, so that it has a gap and does not know of the change when it has what follows. */
+  #missSome(): void {
+    if (this.#healing || !this.#random.chance(this.#faults.partition_after_change)) return;
+    const { id } = this.#random.pick(this.#census.living);
+    this.#partitions.between(this.#census.living, new Set([id]));
+    this.#timeline.after(this.#random.wait(this.#faults.latency_ms * 4), () => this.#partitions.heal());
   }
 
   /** Deletes what was applied from the log. */
