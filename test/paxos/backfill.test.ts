@@ -2,11 +2,13 @@ import test, { type ExecutionContext } from 'ava';
 import { PhxError } from '../../src/ts/errors.js';
 import { BACKFILL_RETRY_MS, Backfill } from '../../src/ts/paxos/backfill.js';
 import { CheckpointStore } from '../../src/ts/paxos/checkpoint_store.js';
+import { encodeConfigurations } from '../../src/ts/paxos/configurations.js';
 import { ballotFrom } from '../../src/ts/paxos/core/ballot.js';
 import type { AcceptedEntry } from '../../src/ts/paxos/core/types.js';
 import { type Gap, recordOf, restoreGroup } from '../../src/ts/paxos/records.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { append, folderInMemory, open } from '../wal/fixture.js';
+import { BEGINNING, FOUNDERS } from './beginning.js';
 import { until } from './sockets.js';
 
 const GROUP = 0;
@@ -48,14 +50,14 @@ class Replica {
     await append(log, ...own);
     await new CheckpointStore(log).write(GROUP, {
       ...{ instance: 10, chain: 0, first_needed: 2, first_retained: 2, own_through: 3 },
-      ...{ configurations: [], state: [Buffer.from('state')], retention: [] },
+      ...{ configurations: encodeConfigurations([FOUNDERS]), state: [Buffer.from('state')], retention: [] },
     });
     return new Replica(log);
   }
 
   async restore(): Promise<{ gap: Gap | null; indexed: string[] }> {
     const indexed: string[] = [];
-    const { gap } = await restoreGroup(this.log, new CheckpointStore(this.log), GROUP, {
+    const { gap } = await restoreGroup(this.log, new CheckpointStore(this.log), GROUP, BEGINNING, {
       restore: () => undefined,
       reindex: (_instance, value) => void indexed.push(Buffer.from(value).toString()),
       apply: () => undefined,

@@ -2,6 +2,7 @@ import test from 'ava';
 import { PhxError } from '../../src/ts/errors.js';
 import { CHECKPOINT_BYTES_MAX, CHUNK_BYTES, SLOT_CHECKPOINT, shadowGroupOf } from '../../src/ts/paxos/checkpoint.js';
 import { CheckpointStore, type NewCheckpoint } from '../../src/ts/paxos/checkpoint_store.js';
+import { decodeConfigurations, encodeConfigurations } from '../../src/ts/paxos/configurations.js';
 import { ballotFrom } from '../../src/ts/paxos/core/ballot.js';
 import { recordOf, restoreGroup } from '../../src/ts/paxos/records.js';
 import { type LogEngine, RecordKind } from '../../src/ts/wal/engine.js';
@@ -9,6 +10,7 @@ import type { LogFiles } from '../../src/ts/wal/files.js';
 import { openPortable } from '../../src/ts/wal/portable.js';
 import { append, entry, filesOf, folderInMemory, identity, open, putFiles, state } from '../wal/fixture.js';
 import { LosingFiles } from '../wal/losing_files.js';
+import { BEGINNING, FOUNDERS } from './beginning.js';
 
 const GROUP = 5;
 const SHADOW = shadowGroupOf(GROUP);
@@ -36,7 +38,7 @@ function checkpoint(instance: number, bytes = 100, changes: Partial<NewCheckpoin
     first_needed: instance - 1,
     first_retained: instance - 2,
     own_through: instance,
-    configurations: [Buffer.from('members')],
+    configurations: encodeConfigurations([FOUNDERS]),
     state: [stateOf(instance, bytes)],
     retention: [Buffer.from(`retention ${instance}`)],
     ...changes,
@@ -59,7 +61,7 @@ test('a checkpoint is read back after the log was opened again', async (t) => {
     const read = await new CheckpointStore(log).read(GROUP);
     t.deepEqual(read?.record, written);
     t.true(Buffer.from(read?.payload.state ?? []).equals(stateOf(10 + bytes, bytes)));
-    t.is(Buffer.from(read?.payload.configurations ?? []).toString(), 'members');
+    t.deepEqual(decodeConfigurations(read?.payload.configurations ?? new Uint8Array()), [FOUNDERS]);
     t.is(Buffer.from(read?.payload.retention ?? []).toString(), `retention ${10 + bytes}`);
   }
   const [last] = [new CheckpointStore(log).record(GROUP)];
@@ -103,7 +105,7 @@ test('a group whose checkpoint is pinned keeps its chunks while newer ones are w
   const record = pin?.record;
   if (record === undefined) throw new Error('the checkpoint was pinned');
   const [part] = await store.readAt(GROUP, record, CHUNK_BYTES + 4, 12);
-  const [at] = [CHUNK_BYTES + 4 - 'members'.length];
+  const at = CHUNK_BYTES + 4 - record.configurations_bytes;
   t.deepEqual(Buffer.from(part ?? []), stateOf(5, 2 * CHUNK_BYTES).subarray(at, at + 12));
   pin?.release();
   t.deepEqual(await instancesOf(log, SHADOW), [4, 5]);
@@ -171,7 +173,7 @@ test('a damaged chunk or record of the newest checkpoint is LOG_CORRUPT, never a
     putFiles(folder, new Map([...files, ['0000000001.seg', damaged]]));
     const reopened = await open(t, 'portable', folder);
     const nothing = { restore: () => t.fail(), reindex: () => t.fail(), apply: () => t.fail() };
-    const restoring = restoreGroup(reopened, new CheckpointStore(reopened), GROUP, nothing);
+    const restoring = restoreGroup(reopened, new CheckpointStore(reopened), GROUP, BEGINNING, nothing);
     t.regex((await t.throwsAsync(restoring, { code: 'LOG_CORRUPT' })).message, why);
     await reopened.close();
   }
@@ -225,7 +227,7 @@ async function checkpointOn(disk: LosingFiles): Promise<{ instance: number; repl
   const store = new CheckpointStore(log);
   const replayed: string[] = [];
   let restored = Buffer.alloc(0);
-  const { checkpoint: found, gap } = await restoreGroup(log, store, GROUP, {
+  const { checkpoint: found, gap } = await restoreGroup(log, store, GROUP, BEGINNING, {
     restore: (bytes) => {
       restored = Buffer.from(bytes);
     },

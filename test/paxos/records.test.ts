@@ -3,12 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CheckpointStore, type NewCheckpoint } from '../../src/ts/paxos/checkpoint_store.js';
+import { encodeConfigurations } from '../../src/ts/paxos/configurations.js';
 import { ballotFrom, NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
 import type { Restored } from '../../src/ts/paxos/core/state.js';
 import type { LogWrite } from '../../src/ts/paxos/core/types.js';
 import { entryOf, type Gap, recordOf, restoreGroup } from '../../src/ts/paxos/records.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
+import { BEGINNING, FOUNDERS } from './beginning.js';
 import { fakeLog } from './fake_log.js';
 
 const GROUP = 3;
@@ -45,7 +47,7 @@ function entry(instance: number, chosen_through: number, ballot = 257): LogWrite
 /** What was replayed, in order, and what the core starts with. */
 async function restored(engine: LogEngine): Promise<{ replayed: string[]; state: Restored; gap: Gap | null }> {
   const replayed: string[] = [];
-  const { core, gap } = await restoreGroup(engine, new CheckpointStore(engine), GROUP, {
+  const { core, gap } = await restoreGroup(engine, new CheckpointStore(engine), GROUP, BEGINNING, {
     restore: (snapshot, retention) => void replayed.push(`${text(snapshot)}, ${text(retention)}`),
     reindex: (instance, value) => void replayed.push(`again ${instance} ${text(value)}`),
     apply: (instance, value) => void replayed.push(`${instance} ${text(value)}`),
@@ -65,7 +67,7 @@ function checkpoint(changes: Partial<NewCheckpoint> = {}): NewCheckpoint {
     first_needed: 2,
     first_retained: 2,
     own_through: 3,
-    configurations: [],
+    configurations: encodeConfigurations([FOUNDERS]),
     state: [Buffer.from('state')],
     retention: [Buffer.from('retention')],
     ...changes,
@@ -76,7 +78,16 @@ test('an empty log restores to nothing', async (t) => {
   const { replayed, state, gap } = await restored(await log(t));
   t.deepEqual(replayed, []);
   t.is(gap, null);
-  t.deepEqual(state, { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, entries: [] });
+  t.deepEqual(state, {
+    promised: NO_BALLOT,
+    longest_grant_ms: 0,
+    chosen_through: 0,
+    chain: 0,
+    configurations: [FOUNDERS],
+    known_through: 0,
+    entries: [],
+    retained_from: 1,
+  });
 });
 
 test('what is known to be chosen is applied in order, what is above comes back as accepted', async (t) => {

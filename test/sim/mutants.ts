@@ -51,8 +51,8 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: 'paxos/core/acceptor.js',
-        from: 'const { ballot, instance, value, chosen_through } = message;\n    if (ballot < state.promised) {',
-        to: 'const { ballot, instance, value, chosen_through } = message;\n    if (false) {',
+        from: 'follow(state, leader, ballot, chosen_through);\n        return;\n    }\n    if (ballot < state.promised) {',
+        to: '}\n    if (false) {',
       },
       NO_ASSERTION,
     ],
@@ -74,16 +74,20 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'accepted values are replaced by no-operations',
     changes: [
-      { file: 'paxos/core/leader.js', from: 'best.get(instance)?.value ?? noopValue(ballot)', to: 'noopValue(ballot)' },
+      {
+        file: 'paxos/core/leader.js',
+        from: 'leader.recovered.get(instance)?.value ?? noopValue(leader.ballot)',
+        to: 'noopValue(leader.ballot)',
+      },
     ],
   },
   {
     name: 'less than a majority is enough',
     changes: [
       {
-        file: 'paxos/core/state.js',
-        from: 'Math.floor(this.config.members.length / 2) + 1',
-        to: 'Math.floor(this.config.members.length / 2)',
+        file: 'paxos/core/members.js',
+        from: '2 * count > voters.length',
+        to: '2 * count >= voters.length - 1 && count > 0',
       },
     ],
   },
@@ -110,7 +114,7 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: 'paxos/core/leader.js',
-        from: 'noteGrant(role, from, sent_at_ms);',
+        from: 'noteGrant(role, from, message.sent_at_ms);',
         to: 'noteGrant(role, from, state.now_ms);',
       },
     ],
@@ -223,6 +227,10 @@ export const MUTANTS: readonly Mutant[] = [
         to: 'const member = place;',
       },
     ],
+  },
+  {
+    name: 'a checkpoint forgets the checksum chain',
+    changes: [{ file: 'paxos/records.js', from: 'chain: checkpoint?.record.chain ?? 0 }', to: 'chain: 0 }' }],
   },
   {
     name: 'the log is truncated to its checkpoint, though items before it are needed',

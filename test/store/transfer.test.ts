@@ -3,6 +3,7 @@ import test from 'ava';
 import { Backfill } from '../../src/ts/paxos/backfill.js';
 import { CheckpointStore } from '../../src/ts/paxos/checkpoint_store.js';
 import { Checkpointer } from '../../src/ts/paxos/checkpointer.js';
+import { decodeConfigurations, encodeConfigurations } from '../../src/ts/paxos/configurations.js';
 import { ballotFrom } from '../../src/ts/paxos/core/ballot.js';
 import { batchValue, commandsOf } from '../../src/ts/paxos/core/value.js';
 import { entryOf, type RestoredGroup, recordOf, restoreGroup } from '../../src/ts/paxos/records.js';
@@ -17,6 +18,7 @@ import { encodeAdd, encodeCursors } from '../../src/ts/store/command.js';
 import { StoreStateMachine } from '../../src/ts/store/state_machine.js';
 import { trimQueues } from '../../src/ts/store/trim.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
+import { BEGINNING, FOUNDERS } from '../paxos/beginning.js';
 import { until } from '../paxos/sockets.js';
 import { append, folderInMemory, open } from '../wal/fixture.js';
 import { addBody, testItem } from './requests.js';
@@ -32,7 +34,7 @@ function commandsIn(value: Uint8Array): Command[] {
 }
 
 function restored(log: LogEngine, store: CheckpointStore, machine: StoreStateMachine): Promise<RestoredGroup> {
-  return restoreGroup(log, store, GROUP, {
+  return restoreGroup(log, store, GROUP, BEGINNING, {
     restore: (snapshot, retention) => machine.restore(GROUP, snapshot, retention),
     reindex: (instance, value) => machine.reindex(GROUP, instance, commandsIn(value)),
     apply: (instance, value) => void machine.apply(GROUP, instance, commandsIn(value)),
@@ -62,7 +64,7 @@ test('a replica that knows nothing of a group gets its checkpoint and its entrie
   const checkpointer = new Checkpointer({
     ...{ log, store, stateMachine: machine, groups: 1 },
     options: { instances_min: 1, bytes_min: 1, held_instances_max: 3, held_bytes_max: 2 ** 40 },
-    group: () => ({ applied_through: INSTANCES, chain: 0, configurations: [Buffer.from('members')] }),
+    group: () => ({ applied_through: INSTANCES, chain: 0, configurations: encodeConfigurations([FOUNDERS]) }),
   });
   await fill(log, machine, checkpointer);
   trimQueues(machine.queues(), () => [1], 0);
@@ -99,7 +101,7 @@ test('a replica that knows nothing of a group gets its checkpoint and its entrie
 
   const { gap, checkpoint } = await restored(own_log, own_store, own_machine);
   t.deepEqual(gap, { from: record?.first_needed, through: INSTANCES });
-  t.is(Buffer.from(checkpoint?.payload.configurations ?? []).toString(), 'members');
+  t.deepEqual(decodeConfigurations(checkpoint?.payload.configurations ?? new Uint8Array()), [FOUNDERS]);
   if (gap === null) return;
   let portions = 0;
   await new Promise<void>((resolve, reject) => {

@@ -34,9 +34,8 @@ export class FetchService {
   serve(group: number, { to, from, through }: Effect & { type: 'serve_fetch' }): void {
     const { log, logger, learn_bytes_max } = this.#parts;
     const key = `${group} ${to}`;
-    const first_retained = this.#parts.checkpoints.record(group)?.first_retained ?? 1;
-    if (from < first_retained) {
-      this.#refuse(group, to, from, first_retained);
+    if (from < this.#firstRetained(group)) {
+      this.refuse(group, to);
       return;
     }
     if (this.#serving.has(key)) return;
@@ -53,13 +52,19 @@ export class FetchService {
       .finally(() => this.#serving.delete(key));
   }
 
-  #refuse(group: number, to: number, from: number, first_retained: number): void {
+  /** The peer needs what the log no longer has. */
+  refuse(group: number, to: number): void {
     this.#parts.answer(to, group, { type: 'learn', entries: [] });
     const key = `${group} ${to}`;
     if (this.#left_behind.has(key)) return;
     this.#left_behind.add(key);
+    const first_retained = this.#firstRetained(group);
     this.#parts.logger.warn(
-      `group ${group}: replica ${to} needs instance ${from}, but the log begins at ${first_retained}`,
+      `group ${group}: replica ${to} needs more than the log has, which begins at ${first_retained}`,
     );
+  }
+
+  #firstRetained(group: number): number {
+    return this.#parts.checkpoints.record(group)?.first_retained ?? 1;
   }
 }

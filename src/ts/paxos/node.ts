@@ -8,11 +8,13 @@ import type { LogEngine } from '../wal/engine.js';
 import type { CheckpointStore } from './checkpoint_store.js';
 import { type Checkpointer, type CheckpointOptions, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
 import type { GroupMessage } from './codec.js';
+import { foundersOf } from './configurations.js';
 import type { Group } from './core/group.js';
 import type { CoreOptions, Effect, Input } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
 import type { Origin } from './formation.js';
+import { HandOvers } from './hand_over.js';
 import type { Identity } from './identity.js';
 import { LogWriter, PORTION_BYTES_MAX } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
@@ -86,6 +88,7 @@ export class PaxosNode implements ReplicatedLog {
   readonly #waiters = new Waiters();
   readonly #dirty = new Set<number>();
   readonly #fetches: FetchService;
+  readonly #hand_overs = new HandOvers();
   readonly #masters: MastersWatch;
   readonly #writer: LogWriter;
   readonly #position: VotePosition;
@@ -150,7 +153,7 @@ export class PaxosNode implements ReplicatedLog {
       log,
       self: identity.replica,
       groups: identity.groups,
-      members: options.replicas.map((replica) => replica.id),
+      founders: foundersOf(options.replicas),
       stateMachine,
       core,
       checkpoints: options.checkpoints ?? DEFAULT_CHECKPOINT_OPTIONS,
@@ -210,13 +213,35 @@ export class PaxosNode implements ReplicatedLog {
    */
   async checkpoint(): Promise<number> {
     try {
-      return await this.#checkpointer.run();
+      const made = await this.#checkpointer.run();
+      for (let group = 0; group < this.groups; group += 1) {
+        this.#step(group, { type: 'retained', from: this.#firstRetained(group) });
+      }
+      return made;
     } catch (error) {
       this.#orDie(() => {
         throw error;
       });
       return 0;
     }
+  }
+
+  /**
+   * Hands the leadership of all groups that this replica leads over to others, each to the one that is best caught up.
+   * Resolves when these lead, or when the time of a lease is over: to the number of groups that it led and others lead now.
+   */
+  async handOver(): Promise<number> {
+    const handed_over: Promise<boolean>[] = [];
+    for (let group = 0; group < this.groups; group += 1) {
+      const core = this.#group(group);
+      if (core.role !== 'leader' || this.#closed || !this.#enrolment.may_vote) continue;
+      handed_over.push(this.#hand_overs.begin(group, core.ballot));
+      this.#step(group, { type: 'transfer', to: null });
+    }
+    const stop = this.#runtime.after(this.#options.core.lease_ms, () => this.#hand_overs.giveUp());
+    const outcomes = await Promise.all(handed_over);
+    stop();
+    return outcomes.filter((done) => done).length;
   }
 
   /** For metrics and the status page. */
@@ -256,6 +281,7 @@ export class PaxosNode implements ReplicatedLog {
     this.#writer.close();
     this.#checkpointer.close();
     this.#fetches.close();
+    this.#hand_overs.giveUp();
     const closed = new PhxError('CLOSED', 'this node is closed');
     this.#enrolment.close(closed);
     await this.#transport?.close();
@@ -281,6 +307,7 @@ export class PaxosNode implements ReplicatedLog {
       onMayVote: () => this.#tick(),
       onHalt: () => {
         this.#dirty.clear();
+        this.#hand_overs.giveUp();
         // What was proposed may still be chosen; here nobody will know.
         this.#waiters.rejectAll(refusalError('PROPOSE_TIMEOUT'));
       },
@@ -319,8 +346,10 @@ export class PaxosNode implements ReplicatedLog {
   #step(group: number, input: Input): void {
     if (!this.#enrolment.may_vote) return;
     this.#orDie(() => {
-      const effects = this.#group(group).step(this.#runtime.monotonic_ms(), input);
+      const core = this.#group(group);
+      const effects = core.step(this.#runtime.monotonic_ms(), input);
       for (const effect of effects) this.#perform(group, effect);
+      this.#hand_overs.look(group, core.ballot, core.leader !== null && core.leader !== this.self);
       if (input.type === 'propose') this.#dirty.add(group);
       if (effects.length > 0 || input.type === 'propose') this.#schedule();
     });
@@ -379,6 +408,19 @@ export class PaxosNode implements ReplicatedLog {
       case 'serve_fetch':
         this.#fetches.serve(group, effect);
         break;
+      case 'serve_snapshot':
+        this.#fetches.refuse(group, effect.to);
+        break;
+      case 'transfer_refused':
+        this.#hand_overs.refused(group);
+        break;
+      case 'transferred':
+        this.#options.logger.info(`group ${group}: handed the leadership over to replica ${effect.to}`);
+        break;
+      case 'members':
+      case 'removed':
+        // Nobody changes the members of a running cluster yet.
+        break;
     }
   }
 
@@ -432,6 +474,10 @@ export class PaxosNode implements ReplicatedLog {
     });
     if (masterless.length === 0) return;
     this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0, obstacle);
+  }
+
+  #firstRetained(group: number): number {
+    return (this.#checkpoints.record(group) ?? NO_CHECKPOINT).first_retained;
   }
 
   async #readValue(group: number, instance: number): Promise<Uint8Array> {

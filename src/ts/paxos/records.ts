@@ -5,9 +5,13 @@
 import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
 import type { Checkpoint, CheckpointStore } from './checkpoint_store.js';
+import { decodeConfigurations } from './configurations.js';
 import { type Ballot, ballotFrom, NO_BALLOT } from './core/ballot.js';
+import { Chain, type Checksum } from './core/chain.js';
+import { type Configuration, Members } from './core/members.js';
 import type { Restored } from './core/state.js';
 import type { AcceptedEntry, LogWrite } from './core/types.js';
+import { rosterOf } from './core/value.js';
 
 const ENTRY_HEAD_BYTES = 16;
 
@@ -72,6 +76,12 @@ export interface Replay {
   apply(instance: number, value: Uint8Array): void;
 }
 
+/** What a group begins with. */
+export interface Beginning {
+  readonly founders: Configuration;
+  readonly checksum: Checksum;
+}
+
 /** Instances of a checkpoint that came from a peer whose entries are not in the log yet; they are chosen. */
 export interface Gap {
   readonly from: number;
@@ -95,6 +105,7 @@ export async function restoreGroup(
   log: LogEngine,
   checkpoints: CheckpointStore,
   group: number,
+  { founders, checksum }: Beginning,
   replay: Replay,
 ): Promise<RestoredGroup> {
   checkDamage(log, group, checkpoints.record(group)?.first_retained ?? 0);
@@ -103,14 +114,30 @@ export async function restoreGroup(
   checkpoints.truncate(group);
   const gap = checkpoint === null ? null : await reindexRetained(log, group, checkpoint, replay);
   const instance = checkpoint?.record.instance ?? 0;
+  const chain = new Chain(checksum, { instance, chain: checkpoint?.record.chain ?? 0 });
+  const members = new Members(
+    0,
+    checkpoint === null ? [founders] : decodeConfigurations(checkpoint.payload.configurations),
+  );
+  const apply = (applied: number, value: Uint8Array): void => {
+    chain.add(applied, value);
+    const roster = rosterOf(value);
+    if (roster !== null) members.learn(applied, roster);
+    members.forget(applied);
+    replay.apply(applied, value);
+  };
   const { chosen_through, entries } =
-    gap === null ? await applyChosen(log, group, instance, replay) : { chosen_through: instance, entries: [] };
+    gap === null ? await applyChosen(log, group, instance, apply) : { chosen_through: instance, entries: [] };
   const longest = log.state(group, SLOT_LONGEST_GRANT);
   const core = {
     promised: promisedIn(log, group),
     longest_grant_ms: longest === null ? 0 : readU64(longest),
     chosen_through,
+    chain: chain.end.chain,
+    configurations: members.list,
+    known_through: chosen_through,
     entries,
+    retained_from: checkpoint?.record.first_retained ?? 1,
   };
   return { core, checkpoint, gap };
 }
@@ -153,7 +180,7 @@ async function applyChosen(
   log: LogEngine,
   group: number,
   applied: number,
-  replay: Replay,
+  apply: Replay['apply'],
 ): Promise<{ chosen_through: number; entries: AcceptedEntry[] }> {
   const above = new Map<number, AcceptedEntry>();
   let chosen_through = applied;
@@ -164,7 +191,7 @@ async function applyChosen(
     chosen_through = Math.max(chosen_through, entry.chosen_through);
     for (let next = above.get(last + 1); last < chosen_through && next !== undefined; next = above.get(last + 1)) {
       last += 1;
-      replay.apply(last, next.value);
+      apply(last, next.value);
       above.delete(last);
     }
   }

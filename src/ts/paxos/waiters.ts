@@ -14,6 +14,9 @@ const REFUSALS: Readonly<Record<Refusal, string>> = {
   PROPOSE_TIMEOUT: 'not chosen in time; it may still be',
   PROPOSE_FAST_REJECT: 'too many proposals wait',
   SIZE_TOO_LARGE: 'the command exceeds its size limit',
+  MEMBERS_PENDING: 'another change of the members is on its way',
+  MEMBERS_INVALID: 'the members cannot be changed so',
+  MEMBERS_LAGS: 'the replica that shall vote has not caught up',
 };
 
 export class Waiters {
@@ -49,5 +52,6 @@ export class Waiters {
 
 export function refusalError(reason: Refusal): PhxError {
   const code: ErrorCode = reason;
-  return new PhxError(code, REFUSALS[reason], { retryable: reason !== 'SIZE_TOO_LARGE' });
+  const retryable = reason !== 'SIZE_TOO_LARGE' && reason !== 'MEMBERS_INVALID';
+  return new PhxError(code, REFUSALS[reason], { retryable });
 }
