@@ -139,6 +139,6 @@ function drawFaults(random: Random): Faults {
     full_disk_mean_ms: mean(5_000, 30_000),
     damage: random.chance(0.25) ? 0.25 : 0,
     wipe: random.chance(0.25) ? 0.1 : 0,
-    old_copy: random.chance(0.25) ? 0.3 : 0,
+    old_copy: random.chance(0.25) ? 0.5 : 0,
   };
 }

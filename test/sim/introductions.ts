@@ -207,7 +207,7 @@ class Line {
     }
     this.connected = true;
     this.#unanswered = 0;
-    this.#party.endpoint.welcomed(this.#to);
+    this.#party.endpoint.welcomed(this.#to, told.position);
     if (introductions.welcomed(this.#to, admission.report, told) !== null) {
       this.reset();
       return;

@@ -29,10 +29,10 @@ export class Machine {
   voteless = false;
   /** Its replica has voted. */
   voted = false;
-  /** Peers that know durably how far the folder was when it was last started. */
-  readonly remembered_by = new Set<number>();
-  /** What the folder was before an earlier start. */
-  #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger } | null = null;
+  /** Positions of the folder since it was last started that peers remember. */
+  readonly #remembered = new Map<number, number>();
+  /** The folder as it was before an earlier start, and a position that it does not exceed, once it is known. */
+  #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger; position: number | null } | null = null;
   readonly #applied: number[];
   readonly #world: World;
   readonly #rate: number;
@@ -74,6 +74,17 @@ export class Machine {
     this.#applied[group] = Math.max(instance, this.appliedThrough(group));
   }
 
+  remembered(by: number, position: number): void {
+    this.#remembered.set(by, position);
+    if (this.#copy !== null) this.#copy.position ??= position;
+  }
+
+  /** Whether a peer remembers that the folder was further than its older copy. */
+  isCopyKnown(to: number): boolean {
+    const position = this.#copy?.position ?? Number.POSITIVE_INFINITY;
+    return (this.#remembered.get(to) ?? 0) > position;
+  }
+
   setWallClock(by_ms: number): void {
     this.#wall_offset_ms += by_ms;
     this.#world.trace(`${this.id} sets its clock by ${by_ms.toFixed(0)} ms`);
@@ -96,7 +107,7 @@ export class Machine {
     if (this.process !== null || this.lost) return;
     if (this.#at_rest) this.#ageDisk();
     this.#at_rest = false;
-    this.remembered_by.clear();
+    this.#remembered.clear();
     const replica = new Replica(this.#world, this);
     this.process = replica;
     this.#world.trace(`${this.id} starts`);
@@ -197,16 +208,16 @@ export class Machine {
     const { plan } = this.#world;
     if (this.#world.strikes(plan.faults.wipe) && this.#world.mayLoseDisk(this)) {
       this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a disk is wiped');
-    } else if (this.#world.strikes(plan.faults.old_copy) && this.#world.mayRestoreCopy(this)) {
-      if (this.#copy !== null) this.#replaceDisk(this.#copy.disk, this.#copy.ballast, 'a disk is put back');
+    } else if (this.#copy !== null && this.#world.strikes(plan.faults.old_copy) && this.#world.mayRestoreCopy(this)) {
+      this.#replaceDisk(this.#copy.disk, this.#copy.ballast, 'a disk is put back');
     } else if (this.#world.strikes(plan.faults.damage) && this.#world.mayLoseDisk(this)) {
       const what = damage(this.disk, logIdentity(this.identity), this.#world.random);
       if (what === null) return;
       this.damaged = true;
       this.#world.trace(`${this.id} is damaged: ${what}`);
       this.#world.sometimes('a disk is damaged');
-    } else if (this.#world.strikes(plan.faults.old_copy)) {
-      this.#copy = { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy() };
+    } else if (this.#copy === null && this.#world.strikes(plan.faults.old_copy)) {
+      this.#copy = { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), position: null };
     }
   }
 

@@ -19,8 +19,8 @@ export interface Endpoint {
   deliver(run: () => void): void;
   /** Messages of these types left for the network. */
   sent(types: readonly Message['type'][]): void;
-  /** A peer let it in: it remembers durably how far this process's folder is. */
-  welcomed(by: number): void;
+  /** A peer let it in, and remembers durably that its folder is at this position. */
+  welcomed(by: number, position: number): void;
   /** A connection was lost. */
   lost(to: number): void;
 }

@@ -164,8 +164,8 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     }
   }
 
-  welcomed(by: number): void {
-    this.#machine.remembered_by.add(by);
+  welcomed(by: number, position: number): void {
+    this.#machine.remembered(by, position);
   }
 
   lost(): void {

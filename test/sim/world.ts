@@ -65,9 +65,9 @@ export class World {
     return this.machines.every(({ voted }) => voted) && 2 * (impaired + 1) < this.machines.length;
   }
 
-  /** An older copy is found out only by those who remember more: here all others that vote do. */
+  /** An older copy is found out only by those who remember more: here all others that vote do (docs/internals/forming.md). */
   mayRestoreCopy(machine: Machine): boolean {
-    const remembers = (other: Machine): boolean => other.voteless || machine.remembered_by.has(other.id);
+    const remembers = (other: Machine): boolean => other.voteless || machine.isCopyKnown(other.id);
     return this.mayLoseDisk(machine) && this.machines.every((other) => other === machine || remembers(other));
   }
 
