@@ -264,6 +264,22 @@ test('a node whose checkpoint fails stops', async (t) => {
   t.deepEqual(node.mastership(0), { role: 'unknown' });
 });
 
+test('a master hands over on request: another one leads before its lease is over, and it goes on as a follower', async (t) => {
+  const three = await cluster(t);
+  // Longer than a test waits.
+  three.core = { ...DEFAULT_CORE_OPTIONS, lease_ms: 60_000, lease_margin_ms: 3_000, transfer_timeout_ms: 60_000 };
+  await three.start(...all);
+  await three.propose('one');
+  const first = await three.master();
+  const { node, recorder } = three.at(first);
+  t.true((await node.handOver()) >= 1);
+  t.not(await three.master(), first);
+  t.is(node.mastership(0).role, 'follower');
+  await three.propose('two');
+  await until(() => (recorder.applied.length === 2 ? true : undefined));
+  t.is(await node.handOver(), 0, 'it leads nothing any more');
+});
+
 test('one of three serves nothing and says so', async (t) => {
   const three = await cluster(t);
   await three.start(...all);

@@ -38,6 +38,7 @@ export const RARE_PATHS: readonly string[] = [
   'refused: PROPOSE_FAST_REJECT',
   'refused: PROPOSE_TIMEOUT',
   'restart with values not known to be chosen',
+  'the leadership is handed over',
   'the log goes on in another segment',
   'the machine of a master sleeps',
 ];

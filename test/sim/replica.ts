@@ -24,6 +24,8 @@ import type { World } from './world.js';
 const PROPOSE_TIMEOUT_MS = 1_500;
 /** A process whose node failed lives on for so long. */
 const LAST_WORDS_MEAN_MS = 20;
+/** Of the clean stops, those that hand the leadership over first. */
+const HANDS_OVER = 0.7;
 
 export class Replica implements Endpoint, FilesHost, StateMachine {
   readonly id: number;
@@ -131,6 +133,8 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
 
   /** Ends it as an operator does; resolves when it is over. */
   async stop(): Promise<void> {
+    if (this.#world.random.chance(HANDS_OVER)) await this.#handOver();
+    if (!this.alive) return;
     this.#stopping = true;
     this.#ballast?.stop();
     try {
@@ -315,6 +319,11 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     if (log.recovery.torn_bytes > 0) world.sometimes('a torn tail is wiped');
     const unsure = this.#applied.some((applied, group) => (log.bounds(group)?.last ?? 0) > applied);
     if (unsure) world.sometimes('restart with values not known to be chosen');
+  }
+
+  async #handOver(): Promise<void> {
+    const groups = (await this.node?.handOver()) ?? 0;
+    if (groups > 0) this.#world.sometimes('the leadership is handed over');
   }
 
   #appliedUpTo(group: number, instance: number): void {

@@ -11,6 +11,7 @@ export class HandOvers {
 
   /** Resolves to whether somebody else leads the group, at a higher ballot than `ballot`. */
   begin(group: number, ballot: number): Promise<boolean> {
+    this.#settle(group, false);
     return new Promise((resolve) => {
       this.#waiting.set(group, { ballot, settle: resolve });
     });

@@ -33,6 +33,7 @@ export function coreOptions(topic: Topic): CoreOptions {
     election_timeout_ms: scaled(usual.election_timeout_ms, FAR_TIMEOUT_MAX_MS),
     retransmit_ms: scaled(usual.retransmit_ms, FAR_TIMEOUT_MAX_MS),
     fetch_timeout_ms: scaled(usual.fetch_timeout_ms, FAR_TIMEOUT_MAX_MS),
+    transfer_timeout_ms: lease_ms,
     command_bytes_max,
     // The original lets so many batches wait.
     waiting_max: Math.max(1, store_paxos_max_hold_threads) * Math.max(1, store_paxos_batch_count),

@@ -139,7 +139,10 @@ export class Store {
     return { ok: false, reason: `${groupList(masterless)} without a master` };
   }
 
-  /** Stops: finishes the requests in work, replicates acknowledgements a last time, closes the log. */
+  /**
+   * Stops: replicates acknowledgements, hands the leadership of its groups over, finishes the requests in work, closes the
+   * log.
+   */
   close(): Promise<void> {
     return this.#stop(true);
   }
@@ -356,9 +359,19 @@ export class Store {
     return this.#closing;
   }
 
+  /**
+   * Lets other replicas lead while requests are still answered, with where to go. Acknowledgements come first: only the master
+   * can replicate them.
+   */
+  async #handOver(): Promise<void> {
+    await this.#cursor_sync?.flush();
+    await this.#node?.handOver();
+  }
+
   async #stopAll(graceful: boolean): Promise<void> {
     // Requests in work need everything below them: they come first, then the parts in reverse order.
     const failures: unknown[] = [];
+    if (graceful && this.#failed === null) await this.#handOver().catch((error: unknown) => failures.push(error));
     await this.#rpc?.close(graceful ? CLOSE_GRACE_MS : 0);
     for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) {
       await stop(graceful).catch((error: unknown) => failures.push(error));
