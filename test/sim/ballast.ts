@@ -2,6 +2,7 @@
  * Entries and a state record of a group of its own in a replica's log, appended and truncated as checkpoints are: they make
  * segments sparse and dead, and whatever was reported durable must be there after every start.
  */
+import { PhxError } from '../../src/ts/errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../../src/ts/wal/engine.js';
 import type { World } from './world.js';
 
@@ -47,6 +48,8 @@ export class Ballast {
   /** Looks whether all is there. Rejects with LOG_CORRUPT if some of it is damaged. */
   async check(): Promise<void> {
     const { durable, truncated_before } = this.#ledger;
+    const damaged = this.#log.recovery.corrupt.some(({ group }) => group === null || group === GROUP);
+    if (damaged) throw new PhxError('LOG_CORRUPT', 'what the log reports as damaged may have been ballast');
     const state = this.#log.state(GROUP, SLOT);
     const last = Math.max(0, ...durable.keys());
     this.#require(state === null ? last === 0 : numberIn(state) >= last, `the state record of ballast ${last} is gone`);

@@ -24,6 +24,8 @@ export interface CampaignResult {
   readonly events: number;
   readonly acknowledged: number;
   readonly simulated_ms: number;
+  /** Of the traces, by seed. */
+  readonly hashes: ReadonlyMap<number, string>;
   readonly reached: ReadonlyMap<string, number>;
 }
 
@@ -62,6 +64,7 @@ class Campaign {
       events: this.#events,
       acknowledged: this.#acknowledged,
       simulated_ms: this.#simulated_ms,
+      hashes: this.#hashes,
       reached: this.#reached,
     };
   }

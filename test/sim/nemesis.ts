@@ -5,6 +5,8 @@ import type { World } from './world.js';
 const POWER_CUT_OF_ALL = 0.1;
 const PAUSE_MEAN_MS = 500;
 const CLOG_MEAN_MS = 500;
+/** Clogs that are aimed at a leader. */
+const HOLD_BACK = 0.5;
 const SLOW_DISK_MEAN_MS = 1_000;
 const FULL_DISK_MEAN_MS = 2_000;
 const CLOCK_SET_MS = 10_000;
@@ -102,10 +104,23 @@ export class Nemesis {
 
   #clog(): void {
     const { network, random } = this.#world;
+    const leader = this.#leader();
+    if (leader !== undefined && random.chance(HOLD_BACK)) {
+      this.#holdBack(leader);
+      return;
+    }
     const [from, to] = [this.#any(), this.#any()];
     if (from === to) return;
     network.clog(from.id, to.id, random.wait(CLOG_MEAN_MS));
     this.#world.sometimes('a link is clogged');
+  }
+
+  /** What a leader says arrives when the others have elected another one. */
+  #holdBack(leader: Machine): void {
+    const { network, random, plan } = this.#world;
+    const duration_ms = plan.core.lease_ms * random.between(1, 2.5);
+    for (const { id } of this.#world.machines) if (id !== leader.id) network.clog(leader.id, id, duration_ms);
+    this.#world.sometimes('a leader is held back');
   }
 
   #pause(): void {

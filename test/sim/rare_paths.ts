@@ -16,6 +16,7 @@ export const RARE_PATHS: readonly string[] = [
   'a leader applies a value of another leadership',
   'a leader crashes',
   'a leader is divided from another replica',
+  'a leader is held back',
   'a leader is silenced',
   'a link is clogged',
   'a log is full',

@@ -31,7 +31,7 @@ export class Timeline {
 
   /** Runs all events up to `until_ms`, or until `done` says so; what an event set off in promises is over before the next. */
   async run(until_ms: number, done: () => boolean = () => false): Promise<void> {
-    // Whoever calls may be outside of a microtask, where what `nextTick` queues comes before the promises.
+    // From here on it runs in microtasks, whoever called: `promisesSettled` depends on that.
     await macrotask();
     while (!done()) {
       const first = this.#heap[0];
