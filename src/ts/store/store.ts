@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Registry } from 'prom-client';
 import { configError } from '../config/report.js';
 import type { StoreConf } from '../config/server_conf.js';
@@ -30,6 +31,8 @@ const MASTER_WATCH_MS = 500;
 const SPACE_WATCH_MS = 500;
 /** How long requests in work may take once the store stops; a proposal has its own, usually shorter limit. */
 const CLOSE_GRACE_MS = 3_000;
+/** How long clients are sent to the new masters before the connections that they do not use are closed. */
+const REDIRECTING_MS = 250;
 
 /** Where a store writes its lines. */
 export interface StoreLogger {
@@ -365,7 +368,10 @@ export class Store {
    */
   async #handOver(): Promise<void> {
     await this.#cursor_sync?.flush();
-    await this.#node?.handOver();
+    const groups = (await this.#node?.handOver()) ?? 0;
+    if (groups === 0) return;
+    this.#rpc?.drain();
+    await delay(REDIRECTING_MS);
   }
 
   async #stopAll(graceful: boolean): Promise<void> {
