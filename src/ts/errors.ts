@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'LOG_LOCKED' // another process holds the log folder
   | 'LOG_IDENTITY' // the log folder belongs to another store, replica or cluster
   | 'LOG_CORRUPT' // a record that once was durable can no longer be read
+  | 'LOG_DIVERGED' // this replica has applied other values than a majority; it must not go on
   | 'LOG_POISONED' // a write or sync failed; the log takes no more writes
   | 'LOG_FULL' // the disk has no space for another segment of the log; nothing was appended
   | 'LOG_IO' // an input/output operation failed
@@ -16,6 +17,9 @@ export type ErrorCode =
   | 'NO_MASTER' // nobody is known to lead the group
   | 'PROPOSE_TIMEOUT' // not chosen in time; the outcome is unknown
   | 'PROPOSE_FAST_REJECT' // too many proposals wait; nothing was proposed
+  | 'MEMBERS_PENDING' // another change of the members is on its way
+  | 'MEMBERS_INVALID' // the members cannot be changed so
+  | 'MEMBERS_LAGS' // the replica that shall vote has not caught up
   | 'SIZE_TOO_LARGE' // a value or item exceeds its limit
   | 'RPC_CONNECT' // the peer could not be reached; nothing was sent
   | 'RPC_IO' // the connection broke; the outcome is unknown if anything was sent

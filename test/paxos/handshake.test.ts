@@ -1,7 +1,8 @@
 import test from 'ava';
 import { HelloReader, helloBytes } from '../../src/ts/paxos/handshake.js';
+import { reportOf } from './sockets.js';
 
-const hello = { cluster: 'test/store/1', from: 2, to: 1, groups: 3 };
+const hello = { cluster: 'test/store/1', from: 2, to: 1, groups: 3, replicas: 3, report: reportOf(2) };
 
 function reasonOf(bytes: Buffer): string | null {
   const result = new HelloReader().push(bytes);
@@ -34,7 +35,22 @@ test('malformed introductions are refused with a reason', (t) => {
   huge.writeUInt32LE(1_000_000, 8);
   t.regex(reasonOf(huge) ?? '', /1000000 bytes/);
   t.regex(reasonOf(withBody('{"version":')) ?? '', /malformed/);
-  t.regex(reasonOf(withBody('{"version":1}')) ?? '', /malformed/);
-  t.regex(reasonOf(withBody('{"version":1,"cluster":1,"from":1,"to":2,"groups":3}')) ?? '', /malformed/);
+  t.regex(reasonOf(withBody('{"version":2}')) ?? '', /malformed/);
+  const fields = { version: 2, ...hello, report: undefined, ...hello.report };
+  t.is(reasonOf(withBody(JSON.stringify(fields))), null);
+  for (const wrong of [
+    { cluster: 1 },
+    { replicas: '3' },
+    { birth: 'no birth' },
+    { birth: undefined },
+    { start: 0 },
+    { run: 7 },
+    { position: -1 },
+    { member: 0 },
+    { agreed: [null, null] },
+    { formed: [1, 2, 3] },
+  ]) {
+    t.regex(reasonOf(withBody(JSON.stringify({ ...fields, ...wrong }))) ?? '', /malformed/, JSON.stringify(wrong));
+  }
   t.regex(reasonOf(withBody('{"version":9}')) ?? '', /protocol version 9/);
 });

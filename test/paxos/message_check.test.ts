@@ -12,7 +12,7 @@ function accept(bytes: Uint8Array): Message {
 }
 
 function heartbeat(lease_ms: number, sent_at_ms = 5): Message {
-  return { type: 'heartbeat', ballot, chosen_through: 0, sent_at_ms, lease_ms };
+  return { type: 'heartbeat', ballot, chosen_through: 0, applied_through: 0, sent_at_ms, lease_ms };
 }
 
 function learn(bytes: Uint8Array): Message {

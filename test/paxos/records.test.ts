@@ -2,11 +2,15 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { CheckpointStore, type NewCheckpoint } from '../../src/ts/paxos/checkpoint_store.js';
+import { encodeConfigurations } from '../../src/ts/paxos/configurations.js';
 import { ballotFrom, NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
+import type { Restored } from '../../src/ts/paxos/core/state.js';
 import type { LogWrite } from '../../src/ts/paxos/core/types.js';
-import { entryOf, recordOf, restoreGroup } from '../../src/ts/paxos/records.js';
+import { entryOf, type Gap, recordOf, restoreGroup } from '../../src/ts/paxos/records.js';
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
+import { BEGINNING, FOUNDERS } from './beginning.js';
 import { fakeLog } from './fake_log.js';
 
 const GROUP = 3;
@@ -40,28 +44,58 @@ function entry(instance: number, chosen_through: number, ballot = 257): LogWrite
   };
 }
 
-async function restored(
-  engine: LogEngine,
-): Promise<{ applied: string[]; state: Awaited<ReturnType<typeof restoreGroup>> }> {
-  const applied: string[] = [];
-  const state = await restoreGroup(engine, GROUP, (instance, value) => {
-    applied.push(`${instance} ${Buffer.from(value).toString()}`);
+/** What was replayed, in order, and what the core starts with. */
+async function restored(engine: LogEngine): Promise<{ replayed: string[]; state: Restored; gap: Gap | null }> {
+  const replayed: string[] = [];
+  const { core, gap } = await restoreGroup(engine, new CheckpointStore(engine), GROUP, BEGINNING, {
+    restore: (snapshot, retention) => void replayed.push(`${text(snapshot)}, ${text(retention)}`),
+    reindex: (instance, value) => void replayed.push(`again ${instance} ${text(value)}`),
+    apply: (instance, value) => void replayed.push(`${instance} ${text(value)}`),
   });
-  return { applied, state };
+  return { replayed, state: core, gap };
+}
+
+function text(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString();
+}
+
+/** A checkpoint of three applied instances, of which the last two are needed. */
+function checkpoint(changes: Partial<NewCheckpoint> = {}): NewCheckpoint {
+  return {
+    instance: 3,
+    chain: 0,
+    first_needed: 2,
+    first_retained: 2,
+    own_through: 3,
+    configurations: encodeConfigurations([FOUNDERS]),
+    state: [Buffer.from('state')],
+    retention: [Buffer.from('retention')],
+    ...changes,
+  };
 }
 
 test('an empty log restores to nothing', async (t) => {
-  const { applied, state } = await restored(await log(t));
-  t.deepEqual(applied, []);
-  t.deepEqual(state, { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, entries: [] });
+  const { replayed, state, gap } = await restored(await log(t));
+  t.deepEqual(replayed, []);
+  t.is(gap, null);
+  t.deepEqual(state, {
+    promised: NO_BALLOT,
+    longest_grant_ms: 0,
+    chosen_through: 0,
+    chain: 0,
+    configurations: [FOUNDERS],
+    known_through: 0,
+    entries: [],
+    retained_from: 1,
+  });
 });
 
 test('what is known to be chosen is applied in order, what is above comes back as accepted', async (t) => {
   const engine = await log(t);
   await append(engine, { type: 'promise', ballot: ballotFrom(300) }, { type: 'longest_grant', lease_ms: 399.5 });
   await append(engine, entry(2, 0), entry(1, 0), entry(4, 2), entry(3, 2));
-  const { applied, state } = await restored(engine);
-  t.deepEqual(applied, ['1 value 1 of 257', '2 value 2 of 257']);
+  const { replayed, state } = await restored(engine);
+  t.deepEqual(replayed, ['1 value 1 of 257', '2 value 2 of 257']);
   t.is(state.promised, ballotFrom(300));
   t.is(state.longest_grant_ms, 400);
   t.is(state.chosen_through, 2);
@@ -81,7 +115,7 @@ test('of two values for an instance the later written one counts', async (t) => 
   await append(engine, { type: 'promise', ballot: ballotFrom(300) }, { type: 'promise', ballot: ballotFrom(514) });
   const { state } = await restored(engine);
   t.deepEqual(
-    state.entries.map(({ value }) => Buffer.from(value).toString()),
+    state.entries.map(({ value }) => text(value)),
     ['value 1 of 514'],
   );
   t.is(state.promised, ballotFrom(514));
@@ -102,6 +136,69 @@ test('a damaged record that may have held a vote of the group is a reason to ref
     t.regex(error.message, /segment 1 offset 64 may have held a vote/);
   }
   t.is((await restored(damage(GROUP + 1))).state.chosen_through, 0);
+});
+
+test('behind a checkpoint only what it needs is read again', async (t) => {
+  const engine = await log(t);
+  await append(engine, entry(1, 0), entry(2, 0), entry(3, 1), entry(4, 3), entry(5, 4));
+  await new CheckpointStore(engine).write(GROUP, checkpoint());
+  const { replayed, state } = await restored(engine);
+  t.deepEqual(replayed, ['state, retention', 'again 2 value 2 of 257', 'again 3 value 3 of 257', '4 value 4 of 257']);
+  t.is(state.chosen_through, 4);
+  t.deepEqual(
+    state.entries.map(({ instance }) => instance),
+    [5],
+  );
+  t.deepEqual(engine.bounds(GROUP), { first: 2, last: 5 });
+});
+
+test('a checkpoint says what is chosen where no entry does', async (t) => {
+  const engine = await log(t);
+  await append(engine, entry(1, 0), entry(2, 0), entry(3, 0));
+  await new CheckpointStore(engine).write(GROUP, checkpoint({ first_needed: 4, first_retained: 4 }));
+  const { replayed, state } = await restored(engine);
+  t.deepEqual(replayed, ['state, retention']);
+  t.is(state.chosen_through, 3);
+  t.is(engine.bounds(GROUP), null);
+});
+
+test('entries that a checkpoint needs and that are missing are a reason to refuse', async (t) => {
+  const engine = await log(t);
+  await append(engine, entry(1, 0), entry(3, 0));
+  await new CheckpointStore(engine).write(GROUP, checkpoint());
+  const error = await t.throwsAsync(restored(engine), { code: 'LOG_CORRUPT' });
+  t.regex(error.message, /group 3: instance 2 is missing, which the checkpoint needs/);
+});
+
+test('behind the checkpoint of a peer only entries that say that they are chosen count', async (t) => {
+  const engine = await log(t);
+  await append(engine, entry(1, 0), entry(2, 0), entry(3, 0));
+  await new CheckpointStore(engine).write(GROUP, checkpoint({ first_retained: 1, own_through: 1 }));
+  // Entry 2 is of an old ballot: another value may have been chosen.
+  const before = await restored(engine);
+  t.deepEqual(before.replayed, ['state, retention']);
+  t.deepEqual(before.gap, { from: 2, through: 3 });
+  await append(engine, entry(2, 3, 514));
+  t.deepEqual((await restored(engine)).gap, { from: 3, through: 3 });
+  await append(engine, entry(3, 3, 514), entry(4, 3));
+  const after = await restored(engine);
+  t.is(after.gap, null);
+  t.deepEqual(after.replayed, ['state, retention', 'again 2 value 2 of 514', 'again 3 value 3 of 514']);
+  t.is(after.state.chosen_through, 3);
+});
+
+test('a damaged entry that a checkpoint replaced is no reason to refuse, a damaged state is', async (t) => {
+  const engine = await log(t);
+  const through = 20;
+  await append(engine, ...Array.from({ length: through }, (_, i) => entry(i + 1, i)));
+  const place = { instance: through, own_through: through, first_needed: 18, first_retained: 18 };
+  await new CheckpointStore(engine).write(GROUP, checkpoint(place));
+  const damaged = (instance: number): LogEngine => {
+    const recovery = { ...engine.recovery, corrupt: [{ segment: 1, offset: 64, group: GROUP, instance }] };
+    return Object.create(engine, { recovery: { value: recovery } });
+  };
+  t.is((await restored(damaged(17))).state.chosen_through, through);
+  for (const instance of [0, 2, 18]) await t.throwsAsync(restored(damaged(instance)), { code: 'LOG_CORRUPT' });
 });
 
 test('bytes too short for an entry are refused', (t) => {

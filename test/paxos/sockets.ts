@@ -2,7 +2,9 @@
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { HelloReader, WELCOME } from '../../src/ts/paxos/handshake.js';
+import { HelloReader, welcomeBytes } from '../../src/ts/paxos/handshake.js';
+import type { Report } from '../../src/ts/paxos/report.js';
+import type { Introductions } from '../../src/ts/paxos/transport.js';
 
 export const HOST = '127.0.0.1';
 const POLL_MS = 10;
@@ -37,6 +39,25 @@ function portOf(server: Server): number {
   return address.port;
 }
 
+/** What a fresh replica says of itself; `seed` makes its birth. */
+export function reportOf(seed: number, change: Partial<Report> = {}): Report {
+  const birth = seed.toString(16).padStart(16, '0');
+  const fresh = { birth, start: 1, run: birth, position: 0, agreed: null, formed: null, member: null };
+  return { ...fresh, ...change };
+}
+
+/** Lets every caller in. */
+export function openDoor(replica: number): Introductions {
+  return {
+    report: () => reportOf(replica),
+    admit: (_place, _report, answer) => answer({ type: 'welcome', report: reportOf(replica) }),
+    welcomed: () => null,
+    foundOld: () => undefined,
+    heard: () => null,
+    lost: () => undefined,
+  };
+}
+
 /** A peer that lets every caller in and then does nothing; `sockets` are the callers let in so far. */
 export async function silentPeer(port: number): Promise<{ sockets: Socket[]; close(): Promise<void> }> {
   const sockets: Socket[] = [];
@@ -47,7 +68,7 @@ export async function silentPeer(port: number): Promise<{ sockets: Socket[]; clo
       if (hello.push(chunk) === null) return;
       socket.off('data', onData);
       socket.pause();
-      socket.write(WELCOME);
+      socket.write(welcomeBytes(reportOf(9)));
       sockets.push(socket);
     };
     socket.on('data', onData);

@@ -9,11 +9,12 @@ import type { Message } from '../../src/ts/paxos/core/types.js';
 import { batchValue, commandsOf } from '../../src/ts/paxos/core/value.js';
 import { FRAME_BYTES_MAX, frameHead } from '../../src/ts/paxos/frames.js';
 import { helloBytes } from '../../src/ts/paxos/handshake.js';
-import { Incoming } from '../../src/ts/paxos/incoming.js';
+import { type Admission, Incoming } from '../../src/ts/paxos/incoming.js';
 import { SEND_QUEUE_BYTES_MAX } from '../../src/ts/paxos/outgoing.js';
 import type { Replica } from '../../src/ts/paxos/replicated_log.js';
-import { Transport } from '../../src/ts/paxos/transport.js';
-import { freePorts, HOST, silentPeer, until } from './sockets.js';
+import type { Report } from '../../src/ts/paxos/report.js';
+import { type Introductions, Transport } from '../../src/ts/paxos/transport.js';
+import { freePorts, HOST, openDoor, reportOf, silentPeer, until } from './sockets.js';
 
 const CLUSTER = 'test/store/1';
 const MEGABYTE = 1024 * 1024;
@@ -28,7 +29,13 @@ async function replicasOf(count: number): Promise<Replica[]> {
   return (await freePorts(count)).map((paxos_port, index) => ({ id: index + 1, host: HOST, paxos_port }));
 }
 
-async function start(t: ExecutionContext, replicas: readonly Replica[], replica: number, groups = 4): Promise<End> {
+async function start(
+  t: ExecutionContext,
+  replicas: readonly Replica[],
+  replica: number,
+  groups = 4,
+  introductions: Partial<Introductions> = {},
+): Promise<End> {
   const received: { from: number; received: GroupMessage }[] = [];
   const warnings: string[] = [];
   const transport = await Transport.start({
@@ -36,6 +43,7 @@ async function start(t: ExecutionContext, replicas: readonly Replica[], replica:
     replicas,
     listen_host: HOST,
     logger: { info: () => undefined, warn: (line) => warnings.push(line) },
+    introductions: { ...openDoor(replica), ...introductions },
     receive: (from, one) => received.push({ from, received: one }),
   });
   t.teardown(() => transport.close());
@@ -68,11 +76,11 @@ async function sendUntilReceived(from: End, to: number, at: End, message: Messag
 }
 
 /** A connection to a replica as one of its peers makes it. */
-function dialAs(t: ExecutionContext, replica: Replica, from: number, groups = 4): Socket {
+function dialAs(t: ExecutionContext, replica: Replica, from: number, replicas = 2): Socket {
   const socket = connect(replica.paxos_port, replica.host);
   t.teardown(() => socket.destroy());
   socket.on('error', () => socket.destroy());
-  socket.write(helloBytes({ cluster: CLUSTER, from, to: replica.id, groups }));
+  socket.write(helloBytes({ cluster: CLUSTER, from, to: replica.id, groups: 4, replicas, report: reportOf(from) }));
   return socket;
 }
 
@@ -185,7 +193,7 @@ test('a stranger that talks on and on is cut off', async (t) => {
   const replicas = await replicasOf(2);
   const one = await start(t, replicas, 1);
   const [first] = replicas;
-  const introduction = helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4 });
+  const introduction = helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4, replicas: 2, report: reportOf(2) });
   // One never comes to the end of its introduction, one was turned away and does not hang up.
   const talkers = [introduction.subarray(0, introduction.length - 80), Buffer.from('GET / HTTP/1.1\r\n')].map(
     async (words) => {
@@ -254,7 +262,10 @@ test('a port that is taken is a clear error, and nothing is left running', async
 
 test('an error of the receiver is not taken for a malformed message', (t) => {
   const incoming = new Incoming({
+    replicas: 2,
     refusal: () => null,
+    admit: (_hello, answer) => answer({ type: 'welcome', report: reportOf(1) }),
+    status: () => null,
     receive: () => {
       throw new PhxError('PROTOBUF_PARSE', 'a command that the state machine cannot read');
     },
@@ -263,7 +274,118 @@ test('an error of the receiver is not taken for a malformed message', (t) => {
   const socket = new Socket();
   t.teardown(() => socket.destroy());
   incoming.accept(socket);
-  socket.emit('data', helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4 }));
+  socket.emit('data', helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4, replicas: 2, report: reportOf(2) }));
   const parts = encodeMessage(0, prepareOf(2));
   t.throws(() => socket.emit('data', Buffer.concat([frameHead(parts), ...parts])), { code: 'PROTOBUF_PARSE' });
+});
+
+test('a caller of version 1 is refused with a reason', async (t) => {
+  const replicas = await replicasOf(2);
+  const one = await start(t, replicas, 1);
+  const socket = connect(replicas[0]?.paxos_port ?? 0, HOST);
+  t.teardown(() => socket.destroy());
+  const body = Buffer.from(
+    JSON.stringify({ version: 1, cluster: CLUSTER, from: 2, to: 1, groups: 4, credentials: '' }),
+  );
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(body.length);
+  socket.write(Buffer.concat([Buffer.from('PHXPAXOS'), length, body]));
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await once(socket, 'close');
+  t.is(
+    Buffer.concat(chunks).toString(),
+    '\0protocol version 1, this is 2: the replicas of a store are updated together',
+  );
+  t.is(one.warnings.length, 1);
+});
+
+test('a caller is let in only when it is remembered, and both sides learn who the other one is', async (t) => {
+  const replicas = await replicasOf(2);
+  const waiting: ((admission: Admission) => void)[] = [];
+  const met: string[] = [];
+  const one = await start(t, replicas, 1, 4, {
+    admit: (place, report, answer) => {
+      met.push(`${place} ${report.birth}`);
+      waiting.push(answer);
+    },
+  });
+  const welcomes: string[] = [];
+  const two = await start(t, replicas, 2, 4, {
+    welcomed: (place, report, told) => {
+      welcomes.push(`${place} ${report.birth} ${told.birth}`);
+      return null;
+    },
+  });
+  await until(() => (waiting.length >= 2 ? true : undefined));
+  await connected(one, 1);
+  t.is(two.transport.stats().connected_peers, 0);
+  t.deepEqual(welcomes, []);
+  for (const answer of waiting) answer({ type: 'welcome', report: reportOf(1) });
+  await connected(two, 1);
+  t.deepEqual(welcomes, [`1 ${reportOf(1).birth} ${reportOf(2).birth}`]);
+  t.deepEqual(new Set(met), new Set([`2 ${reportOf(2).birth}`]));
+});
+
+test('a caller that gets no answer in time is cut off, and too many wait for none', async (t) => {
+  const replicas = await replicasOf(2);
+  let asked = 0;
+  await start(t, replicas, 1, 4, {
+    admit: () => {
+      asked += 1;
+    },
+  });
+  const [first] = replicas;
+  if (first === undefined) throw new Error('no replicas');
+  const callers = Array.from({ length: 80 }, () => dialAs(t, first, 2));
+  for (const caller of callers) caller.resume();
+  await Promise.all(callers.map((caller) => new Promise((resolve) => caller.on('close', resolve))));
+  t.is(asked, 64);
+});
+
+test('an old folder is told so, with the introduction that it was told for', async (t) => {
+  const replicas = await replicasOf(2);
+  await start(t, replicas, 1, 4, { admit: (_place, _report, answer) => answer({ type: 'old', reason: 'old' }) });
+  const found: string[] = [];
+  let birth = 2;
+  const two = await start(t, replicas, 2, 4, {
+    report: () => reportOf(birth),
+    foundOld: (place, told) => {
+      found.push(`${place} ${told.birth}`);
+      birth += 1;
+    },
+  });
+  await until(() => (found.length >= 3 ? true : undefined));
+  t.deepEqual(
+    found.slice(0, 3),
+    [2, 3, 4].map((seed) => `1 ${reportOf(seed).birth}`),
+    'once for each birth',
+  );
+  t.is(two.transport.stats().connected_peers, 0);
+});
+
+test('what a replica is now is told on its connection, and whom it should not talk to is left', async (t) => {
+  const replicas = await replicasOf(2);
+  const heard: Report[] = [];
+  let objection: string | null = null;
+  const one = await start(t, replicas, 1, 4, {
+    heard: (_place, report) => {
+      heard.push(report);
+      return objection;
+    },
+  });
+  let report = reportOf(2);
+  const two = await start(t, replicas, 2, 4, { report: () => report });
+  await connected(two, 1);
+  report = reportOf(2, { position: 7, agreed: [null, reportOf(2).birth] });
+  two.transport.tell();
+  await until(() => (heard.some(({ position }) => position === 7) ? true : undefined));
+  t.deepEqual(
+    heard.find(({ position }) => position === 7),
+    report,
+  );
+  objection = 'it is another one';
+  two.transport.tell();
+  await until(() => (one.warnings.length > 0 ? true : undefined));
+  t.is(one.warnings[0], 'replica 2: it is another one; closing the connection');
 });

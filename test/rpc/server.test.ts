@@ -424,6 +424,20 @@ test('a client that leaves leaves nothing behind', async (t) => {
   t.is(server.stats().requests, 1);
 });
 
+test('a server that drains answers, and ends each connection with its next reply', async (t) => {
+  const server = await serve(t);
+  const connection = await open(t, server);
+  await assertEchoes(t, connection);
+  server.drain();
+  for (const client of [connection, await open(t, server)]) {
+    client.send(request('store/PHXEcho', HELLO, ['Connection: keep-alive']));
+    const reply = await client.reply();
+    t.deepEqual(reply.body, Buffer.from(HELLO));
+    t.is(reply.headers.get('connection'), 'close');
+    t.is(await client.end(), '');
+  }
+});
+
 test('closing lets what is in work be answered, and nothing else', async (t) => {
   const held = new HeldMethod();
   const server = await serve(t, { methods: { Get: held.run } });

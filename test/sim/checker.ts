@@ -1,5 +1,7 @@
 /** What must hold in every run. A violation throws with the simulated time; the runner adds the seed. */
+import { NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
 import { commandsOf, originOf } from '../../src/ts/paxos/core/value.js';
+import { CommandKind, decodeCommand } from '../../src/ts/store/command.js';
 
 export class Violation extends Error {
   constructor(now_ms: number, what: string) {
@@ -26,6 +28,13 @@ export class Checker {
 
   constructor(now: () => number) {
     this.#now = now;
+  }
+
+  /** Whether this is what was applied at the instance, if anything was. */
+  isChosen(instance: number, value: Uint8Array): boolean {
+    const origin = this.#origins.get(instance);
+    const isNoop = this.#commands.get(instance)?.length === 0 && origin === NO_BALLOT;
+    return origin === undefined || (isNoop ? commandsOf(value).length === 0 : origin === originOf(value));
   }
 
   get acknowledged(): number {
@@ -86,8 +95,12 @@ export class Checker {
   }
 }
 
-/** Ids of the proposals in a value: each command is four bytes. */
+/** Ids of the proposals in a value: the time in an ADD command is the id; other commands have none. */
 export function idsIn(value: Uint8Array): number[] {
-  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-  return commandsOf(value).map(({ offset }) => view.getUint32(offset, true));
+  const ids: number[] = [];
+  for (const { offset, length } of commandsOf(value)) {
+    const command = decodeCommand(value.subarray(offset, offset + length));
+    if (command.kind === CommandKind.add) ids.push(command.timestamp_ms);
+  }
+  return ids;
 }

@@ -1,12 +1,12 @@
 /**
- * Mistakes that an implementation of the protocol could make, as changes to the compiled core: a simulator that does not
- * find them proves nothing about the core that it passes.
+ * Mistakes that an implementation could make, as changes to the compiled core, shell and log: a simulator that does not find
+ * them proves nothing about the program that it passes.
  */
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** A change of one compiled file of src/ts/paxos/core; each text must be there exactly once. */
+/** A change of one compiled file of src/ts; each text must be there exactly once. */
 interface Change {
   readonly file: string;
   readonly from: string;
@@ -19,7 +19,7 @@ export interface Mutant {
 }
 
 const NO_ASSERTION: Change = {
-  file: 'acceptor.js',
+  file: 'paxos/core/acceptor.js',
   from: "assert(ballot >= state.promised, 'no ballot below the promise is accepted');",
   to: '',
 };
@@ -29,7 +29,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'an acceptance is told before it is durable',
     changes: [
       {
-        file: 'acceptor.js',
+        file: 'paxos/core/acceptor.js',
         from: "{ type: 'accepted', instance, ballot, leader });\n    return false;",
         to: "{ type: 'accepted', instance, ballot, leader });\n    return true;",
       },
@@ -39,7 +39,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a promise is told before it is durable',
     changes: [
       {
-        file: 'acceptor.js',
+        file: 'paxos/core/acceptor.js',
         from: "state.write({ type: 'promise', ballot }, { type: 'promised', ballot, candidate });",
         to: `state.write({ type: 'promise', ballot }, { type: 'promised', ballot, candidate });
     if (candidate !== state.config.self) onPromised(state, candidate, ballot);`,
@@ -50,9 +50,9 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'values below the promise are accepted',
     changes: [
       {
-        file: 'acceptor.js',
-        from: 'const { ballot, instance, value, chosen_through } = message;\n    if (ballot < state.promised) {',
-        to: 'const { ballot, instance, value, chosen_through } = message;\n    if (false) {',
+        file: 'paxos/core/acceptor.js',
+        from: 'follow(state, leader, ballot, chosen_through);\n        return;\n    }\n    if (ballot < state.promised) {',
+        to: '}\n    if (false) {',
       },
       NO_ASSERTION,
     ],
@@ -61,7 +61,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a promise does not tell what was accepted',
     changes: [
       {
-        file: 'acceptor.js',
+        file: 'paxos/core/acceptor.js',
         from: 'const entries = acceptedAboveChosen(state);\n    state.send(',
         to: 'const entries = [];\n    state.send(',
       },
@@ -69,31 +69,37 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'the value of the lowest ballot is proposed again',
-    changes: [{ file: 'leader.js', from: 'entry.ballot > rival.ballot', to: 'entry.ballot < rival.ballot' }],
+    changes: [{ file: 'paxos/core/leader.js', from: 'entry.ballot > rival.ballot', to: 'entry.ballot < rival.ballot' }],
   },
   {
     name: 'accepted values are replaced by no-operations',
-    changes: [{ file: 'leader.js', from: 'best.get(instance)?.value ?? noopValue(ballot)', to: 'noopValue(ballot)' }],
+    changes: [
+      {
+        file: 'paxos/core/leader.js',
+        from: 'leader.recovered.get(instance)?.value ?? noopValue(leader.ballot)',
+        to: 'noopValue(leader.ballot)',
+      },
+    ],
   },
   {
     name: 'less than a majority is enough',
     changes: [
       {
-        file: 'state.js',
-        from: 'Math.floor(this.config.members.length / 2) + 1',
-        to: 'Math.floor(this.config.members.length / 2)',
+        file: 'paxos/core/members.js',
+        from: '2 * count > voters.length',
+        to: '2 * count >= voters.length - 1 && count > 0',
       },
     ],
   },
   {
     name: 'a ballot is used again after a restart',
-    changes: [{ file: 'state.js', from: 'this.promised = restored.promised;', to: 'this.promised = 0;' }],
+    changes: [{ file: 'paxos/core/state.js', from: 'this.promised = restored.promised;', to: 'this.promised = 0;' }],
   },
   {
     name: 'a grant binds nobody',
     changes: [
       {
-        file: 'acceptor.js',
+        file: 'paxos/core/acceptor.js',
         from: 'return state.now_ms <= state.grant.until_ms && state.grant.to !== candidate;',
         to: 'return false;',
       },
@@ -101,31 +107,35 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a restart forgets the grants',
-    changes: [{ file: 'state.js', from: 'until_ms: now_ms + wait_ms', to: 'until_ms: now_ms - 1' }],
+    changes: [{ file: 'paxos/core/state.js', from: 'until_ms: now_ms + wait_ms', to: 'until_ms: now_ms - 1' }],
   },
   {
     name: 'the lease counts from the answer',
     changes: [
-      { file: 'leader.js', from: 'noteGrant(role, from, sent_at_ms);', to: 'noteGrant(role, from, state.now_ms);' },
+      {
+        file: 'paxos/core/leader.js',
+        from: 'noteGrant(role, from, message.sent_at_ms);',
+        to: 'noteGrant(role, from, state.now_ms);',
+      },
     ],
   },
   {
     name: 'a lease outlives a jump of the clock',
-    changes: [{ file: 'leader.js', from: 'leader.granted.clear();', to: '' }],
+    changes: [{ file: 'paxos/core/leader.js', from: 'leader.granted.clear();', to: '' }],
   },
   {
     name: 'answers from before a jump of the clock count',
-    changes: [{ file: 'state.js', from: 'if (sent_at_ms <= leader.void_until_ms)', to: 'if (false)' }],
+    changes: [{ file: 'paxos/core/state.js', from: 'if (sent_at_ms <= leader.void_until_ms)', to: 'if (false)' }],
   },
   {
     name: 'a new master serves before it applied what came before it',
-    changes: [{ file: 'group.js', from: 'this.applied_through >= state.role.barrier', to: 'true' }],
+    changes: [{ file: 'paxos/core/group.js', from: 'this.applied_through >= state.role.barrier', to: 'true' }],
   },
   {
     name: 'a claim covers values of any ballot',
     changes: [
       {
-        file: 'learner.js',
+        file: 'paxos/core/learner.js',
         from: 'instance <= state.claim.through && entry.ballot >= state.claim.ballot',
         to: 'instance <= state.claim.through',
       },
@@ -133,37 +143,209 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'values are applied before the own disk has them',
-    changes: [{ file: 'learner.js', from: 'if (!entry.durable)\n            return;', to: '' }],
+    changes: [{ file: 'paxos/core/learner.js', from: 'if (!entry.durable)\n            return;', to: '' }],
   },
   {
     name: 'a proposer takes any value at its instance for its own',
-    changes: [{ file: 'learner.js', from: 'pending.origin === originOf(entry.value)', to: 'true' }],
+    changes: [{ file: 'paxos/core/learner.js', from: 'pending.origin === originOf(entry.value)', to: 'true' }],
   },
   {
     name: 'chosen instances are skipped',
     changes: [
       {
-        file: 'learner.js',
+        file: 'paxos/core/learner.js',
         from: 'if (!entry.chosen && !claimed)\n            break;',
         to: 'if (!entry.chosen && !claimed && !state.entries.get(instance + 1)?.chosen)\n            break;',
       },
     ],
   },
+  {
+    name: 'what was handed to the log counts as durable',
+    changes: [
+      {
+        file: 'paxos/log_writer.js',
+        from: 'this.#portions.shift();',
+        to: `this.#portions.shift();
+            for (const [group, append] of portion.appends) this.#onDurable(group, append);`,
+      },
+    ],
+  },
+  {
+    name: 'a restart forgets what was accepted',
+    changes: [{ file: 'paxos/records.js', from: 'entries: [...above.values()]', to: 'entries: []' }],
+  },
+  {
+    name: 'a restart forgets the promise',
+    changes: [{ file: 'paxos/records.js', from: 'promised: promisedIn(log, group)', to: 'promised: NO_BALLOT' }],
+  },
+  {
+    name: 'values that a restart keeps are applied though nobody knows that they were chosen',
+    changes: [
+      {
+        file: 'paxos/records.js',
+        from: 'chosen_through = Math.max(chosen_through, entry.chosen_through);',
+        to: 'chosen_through = Math.max(chosen_through, instance);',
+      },
+    ],
+  },
+  {
+    name: 'the machine may sleep without notice',
+    changes: [{ file: 'paxos/node.js', from: 'if (jump_ms <= this.#options.core.lease_margin_ms)', to: 'if (true)' }],
+  },
+  {
+    name: 'the cache takes one group for another',
+    changes: [
+      {
+        file: 'paxos/value_cache.js',
+        from: 'this.#groups.get(group)?.get(instance)',
+        to: 'this.#groups.get(0)?.get(instance)',
+      },
+    ],
+  },
+  {
+    name: 'a replica votes before others found that its folder is not an older copy',
+    changes: [
+      { file: 'paxos/formation.js', from: 'if (this.#witnesses().length < this.#quorum - 1)', to: 'if (false)' },
+    ],
+  },
+  {
+    name: 'an older copy of a folder is not found out',
+    changes: [
+      {
+        file: 'paxos/peer_memory.js',
+        from: 'return start <= known.start || position < known.position;',
+        to: 'return false;',
+      },
+    ],
+  },
+  {
+    name: 'a replica on an empty folder takes itself for the founder that it was',
+    changes: [
+      {
+        file: 'paxos/formation.js',
+        from: 'const member = founders[place - 1] === this.#own.birth ? place : null;',
+        to: 'const member = place;',
+      },
+    ],
+  },
+  {
+    name: 'a checkpoint forgets the checksum chain',
+    changes: [{ file: 'paxos/records.js', from: 'chain: checkpoint?.record.chain ?? 0 }', to: 'chain: 0 }' }],
+  },
+  {
+    name: 'the log is truncated to its checkpoint, though items before it are needed',
+    changes: [
+      {
+        file: 'paxos/checkpoint_store.js',
+        from: 'this.#log.truncate(group, record.first_retained);',
+        to: 'this.#log.truncate(group, record.instance + 1);',
+      },
+    ],
+  },
+  {
+    name: 'nothing is synced',
+    changes: [{ file: 'wal/portable.js', from: 'if (this.sync) {', to: 'if (false) {' }],
+  },
+  {
+    name: 'appends are reported before their sync',
+    changes: [
+      {
+        file: 'wal/portable.js',
+        from: 'if (this.sync) {',
+        to: 'this.index(batch);\n        for (const done of batch.done.splice(0)) done(null);\n        if (this.sync) {',
+      },
+    ],
+  },
+  {
+    name: 'a failed write is reported as done',
+    changes: [{ file: 'wal/portable.js', from: 'else\n                    this.fail(error);', to: '' }],
+  },
+  {
+    name: 'a torn tail is left as it is',
+    changes: [{ file: 'wal/portable_recovery.js', from: 'await wipe(file, scan.end, scan.torn_bytes);', to: '' }],
+  },
+  {
+    name: 'what recovery read is not made durable',
+    changes: [
+      {
+        file: 'wal/portable_recovery.js',
+        from: 'await file.write([unsure], scan.end - unsure.length);\n            await file.sync();',
+        to: ';',
+      },
+    ],
+  },
+  {
+    name: 'recovery syncs what it read without writing it again',
+    changes: [
+      { file: 'wal/portable_recovery.js', from: 'await file.write([unsure], scan.end - unsure.length);', to: ';' },
+    ],
+  },
+  {
+    name: 'the marks are ignored',
+    changes: [
+      {
+        file: 'wal/portable_recovery.js',
+        from: 'const durable_end = durableEnd(id, ids, found?.record ?? null);',
+        to: 'const durable_end = id === ids.at(-1) ? 0 : Number.POSITIVE_INFINITY;',
+      },
+    ],
+  },
+  {
+    name: 'damage in the midst of a segment is taken for its end',
+    changes: [{ file: 'wal/segment_scan.js', from: 'if (!wasDurable(at)) {', to: 'if (true) {' }],
+  },
+  {
+    name: 'bodies are not verified',
+    changes: [{ file: 'wal/segment_scan.js', from: "'link' : bodyFault(bytes, at, header)", to: "'link' : null" }],
+  },
+  {
+    name: 'segments are removed before the marks say so',
+    changes: [
+      {
+        file: 'wal/keeper.js',
+        from: 'await marks.write(record);\n        this.marked = record.durable;\n        for',
+        to: 'for',
+      },
+    ],
+  },
+  {
+    name: 'the name of a new segment is not synced',
+    changes: [
+      {
+        file: 'wal/spare_segments.js',
+        from: 'join(folder, segmentName(id)));\n        await this.files.syncFolder(folder);',
+        to: 'join(folder, segmentName(id)));',
+      },
+    ],
+  },
+  {
+    name: 'a copy takes the place of its successor',
+    changes: [
+      { file: 'wal/portable.js', from: 'if (copied_from !== 0 &&', to: 'if (false &&' },
+      { file: 'wal/keeper.js', from: 'living.filter((record) => !waiting.has(record))', to: 'living' },
+    ],
+  },
+  {
+    name: 'a segment is removed though something lives in it',
+    changes: [{ file: 'wal/contents.js', from: 'segment.live_records === 0 &&', to: 'segment.live_records <= 1 &&' }],
+  },
 ];
 
 const COMPILED = fileURLToPath(new URL('../..', import.meta.url));
-const CORE = join('src', 'ts', 'paxos', 'core');
+const SOURCE = join('src', 'ts');
+/** What the simulator imports of the program, and the simulator. */
+const PARTS = ['paxos', 'wal', 'store', 'protocol'].map((folder) => join(SOURCE, folder));
 
-/** Writes simulator and core, with the mutant's changes, into `folder`. Throws if a text to change is not found once. */
+/** Writes simulator and program, with the mutant's changes, into `folder`. Throws if a text to change is not found once. */
 export function buildMutant(mutant: Mutant, folder: string): void {
-  for (const part of [CORE, join('test', 'sim')]) {
+  for (const part of [...PARTS, join('test', 'sim'), join('test', 'wal')]) {
     mkdirSync(join(folder, part), { recursive: true });
     cpSync(join(COMPILED, part), join(folder, part), { recursive: true });
   }
-  cpSync(join(COMPILED, 'src', 'ts', 'errors.js'), join(folder, 'src', 'ts', 'errors.js'));
+  cpSync(join(COMPILED, SOURCE, 'errors.js'), join(folder, SOURCE, 'errors.js'));
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}\n');
   for (const { file, from, to } of mutant.changes) {
-    const path = join(folder, CORE, file);
+    const path = join(folder, SOURCE, file);
     const parts = readFileSync(path, 'utf8').split(from);
     if (parts.length !== 2) throw new Error(`${mutant.name}: "${from}" is ${parts.length - 1} times in ${file}`);
     writeFileSync(path, parts.join(to));

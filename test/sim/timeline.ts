@@ -5,6 +5,9 @@ interface Event {
   readonly run: () => void;
 }
 
+/** Node tells of rejections that nobody handles between its macrotasks only: there has to be one now and then. */
+const EVENTS_PER_MACROTASK = 100;
+
 export class Timeline {
   now_ms = 0;
   events = 0;
@@ -26,8 +29,10 @@ export class Timeline {
     heap[child] = event;
   }
 
-  /** Runs all events up to `until_ms`, or until `done` says so. */
-  run(until_ms: number, done: () => boolean = () => false): void {
+  /** Runs all events up to `until_ms`, or until `done` says so; what an event set off in promises is over before the next. */
+  async run(until_ms: number, done: () => boolean = () => false): Promise<void> {
+    // From here on it runs in microtasks, whoever called: `promisesSettled` depends on that.
+    await macrotask();
     while (!done()) {
       const first = this.#heap[0];
       if (first === undefined || first.at_ms > until_ms) {
@@ -38,6 +43,7 @@ export class Timeline {
       this.now_ms = first.at_ms;
       this.events += 1;
       first.run();
+      await (this.events % EVENTS_PER_MACROTASK === 0 ? macrotask() : promisesSettled());
     }
   }
 
@@ -61,6 +67,18 @@ export class Timeline {
     }
     heap[parent] = last;
   }
+}
+
+/**
+ * Resolves when no promise has anything to do any more: Node runs what `nextTick` queued within a microtask when the queue of
+ * microtasks is empty. That costs less than half of a macrotask.
+ */
+function promisesSettled(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve));
+}
+
+function macrotask(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function before(a: Event, b: Event): boolean {

@@ -138,3 +138,26 @@ test('with one replica stopped the others go on, and it catches up when it retur
   // Whichever of the two leads now has everything.
   t.is((await caller.getAll(0)).items.length, 21);
 });
+
+test('items that all acknowledged before the checkpoint are not read again, the others are', async (t) => {
+  const topic = { store_make_cp_interval_s: 1, store_paxos_hold_log_count: 0 };
+  const cluster = await StoreCluster.start(t, { replicas: 1, topic });
+  const before = new Caller(t, cluster);
+  // Above the bytes that are worth a checkpoint.
+  const megabyte = 'x'.repeat(1024 * 1024);
+  for (let i = 0; i < 10; i += 1) await before.add(0, [`${i} ${megabyte}`]);
+  const last = await before.add(0, ['kept']);
+  let next = NO_CURSOR;
+  while (next !== last) next = (await before.get(0, NO_CURSOR, next)).next_cursor_id;
+  await before.get(0, last - 1n, last);
+  const retained = async (): Promise<number> => {
+    const page = await fetch(`http://127.0.0.1:${cluster.store(0).admin_port}/metrics`);
+    return Number(/^phxqueue_paxos_first_retained_instance\{group="0"\} (\d+)$/m.exec(await page.text())?.[1]);
+  };
+  await cluster.until('the log is truncated', async () => (await retained()) > 10);
+  await cluster.haltAll();
+  await cluster.startAll();
+  t.regex(cluster.lines.join('\n'), /read 1 items of 1 Paxos groups/);
+  const after = await new Caller(t, cluster).getAll(0);
+  t.deepEqual(after, { prev: last - 1n, items: [[last, 'kept']] });
+});

@@ -98,10 +98,26 @@ test('the admin pages tell health, readiness and figures', async (t) => {
 });
 
 test('a replica without a majority is healthy, not ready, and says why', async (t) => {
-  const cluster = await StoreCluster.prepare(t, { replicas: 3, groups: 4 });
+  const cluster = await StoreCluster.start(t, { replicas: 3, groups: 4 });
+  const store = cluster.store(0);
+  await Promise.all([cluster.store(1).halt(), cluster.store(2).halt()]);
+  await cluster.until('no group has a master', () => store.ready().reason === 'groups 0-3 without a master');
+  t.is((await page(store.admin_port, '/healthz')).status, 200);
+  t.deepEqual(await page(store.admin_port, '/readyz'), { status: 503, text: 'groups 0-3 without a master\n' });
+});
+
+test('a new replica whose peers have never been there says whom it waits for, and again', async (t) => {
+  const cluster = await StoreCluster.prepare(t, { replicas: 3 });
   const { admin_port } = await cluster.startOne(0);
-  t.is((await page(admin_port, '/healthz')).status, 200);
-  t.deepEqual(await page(admin_port, '/readyz'), { status: 503, text: 'groups 0-3 without a master\n' });
+  const [, second, third] = cluster.addresses.map(({ paxos_port }, i) => `replica ${i + 1} (127.0.0.1:${paxos_port})`);
+  const sentence =
+    `it waits to hear from ${second}, ${third}: ` +
+    'a new cluster forms only when all 3 replicas have been up together';
+  t.deepEqual(await page(admin_port, '/readyz'), { status: 503, text: `${sentence}\n` });
+  const line =
+    `0 ERROR MASTERSTAT: ERR: Propose err. paxos_ret 404: no master for group 0: this replica does not vote: ` +
+    `${sentence} (1 of 3 replicas are connected)`;
+  await cluster.until('the log says so twice', () => cluster.lines.filter((logged) => logged === line).length >= 2);
 });
 
 test('after a failed write a replica says so, answers nothing any more and asks to be ended, once', async (t) => {

@@ -5,6 +5,7 @@ import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openPortable } from '../../src/ts/wal/portable.js';
 import { type Call, FailingFiles } from './failing_files.js';
 import { append, entriesOf, entry, identity, state, temporaryFolder, text } from './fixture.js';
+import { LosingFiles } from './losing_files.js';
 
 function openOn(files: FailingFiles, folder: string): Promise<LogEngine> {
   return openPortable({ folder, identity, segment_bytes: 8192 }, { files });
@@ -131,5 +132,17 @@ test('appends that come one after the other are all taken up', async (t) => {
   const log = await openOn(new FailingFiles(), join(temporaryFolder(t), 'log'));
   for (let instance = 1; instance <= 50; instance++) await append(log, entry(1, instance, 'one at a time'));
   t.is(log.stats().syncs, 50);
+  await log.close();
+});
+
+test('on a disk that answers at once the log goes on from segment to segment', async (t) => {
+  const files = new LosingFiles();
+  const log = await openPortable({ folder: 'log', identity, segment_bytes: 16 * 1024 }, { files });
+  for (let instance = 1; instance <= 100; instance++) {
+    await append(log, entry(1, instance, Buffer.alloc(5_000)));
+    log.truncate(1, instance);
+  }
+  await log.settled();
+  t.is((await log.read(1, 100))?.length, 5_000);
   await log.close();
 });

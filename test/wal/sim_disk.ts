@@ -32,16 +32,23 @@ export interface PendingName {
   readonly name: string | null;
 }
 
-/** A file, whatever its name. Buffers that are durable are never changed, so that crashes can share them. */
+/** A file, whatever its name. Durable bytes that somebody asked for are never changed, so that crashes can share them. */
 export class Inode {
-  durable: Buffer;
   pending: PendingWrite[] = [];
+  private settled: Buffer;
+  /** Somebody else may hold `settled`. */
+  private shared = true;
   /** What a read sees; the durable bytes themselves until the first write. */
   private cache: Buffer;
 
   constructor(durable: Buffer) {
-    this.durable = durable;
+    this.settled = durable;
     this.cache = durable;
+  }
+
+  get durable(): Buffer {
+    this.shared = true;
+    return this.settled;
   }
 
   static copy(durable: Buffer, pending: readonly PendingWrite[]): Inode {
@@ -62,7 +69,7 @@ export class Inode {
   }
 
   write(bytes: Buffer, position: number): void {
-    this.cache = over(this.cache, this.cache === this.durable, bytes, position);
+    this.cache = over(this.cache, this.cache === this.settled, bytes, position);
     this.pending.push({ position, bytes, doomed: false });
   }
 
@@ -71,12 +78,12 @@ export class Inode {
     const settled = this.pending.filter((write) => writes.has(write));
     if (settled.length === 0) return;
     this.pending = this.pending.filter((write) => !writes.has(write));
-    let durable = this.durable;
-    for (const { bytes, position } of settled) durable = over(durable, durable === this.durable, bytes, position);
-    this.durable = durable;
+    for (const { bytes, position } of settled) {
+      this.settled = over(this.settled, this.shared, bytes, position);
+      this.shared = false;
+    }
     for (const write of settled)
       this.pending = this.pending.flatMap((each) => (each.doomed ? outside(each, write) : [each]));
-    if (this.pending.length === 0) this.cache = durable;
   }
 
   /** All bytes as they are seen now, to be kept. */
@@ -218,6 +225,7 @@ export class SimDisk {
         this.pending_names.filter((change) => covered.has(change)),
       );
       this.pending_names = this.pending_names.filter((change) => !covered.has(change));
+      this.forgetRemoved();
       this.version++;
     };
   }
@@ -233,6 +241,13 @@ export class SimDisk {
   /** All files as a process sees them. */
   visible(): Map<string, Buffer> {
     return new Map([...this.names].map(([name, inode]) => [name, inode.bytes()]));
+  }
+
+  /** No crash shows a file again whose removal is durable. */
+  private forgetRemoved(): void {
+    const named = new Set([...this.names.values(), ...this.durable_names.values()]);
+    for (const { inode } of this.pending_names) named.add(inode);
+    for (const inode of this.inodes) if (!named.has(inode)) this.inodes.delete(inode);
   }
 
   private change(change: PendingName): void {

@@ -29,6 +29,8 @@ export interface LocalClusterOptions {
   readonly queues?: number;
   /** Paxos groups. */
   readonly groups?: number;
+  /** Of the masters' leases; the default of the configuration if not given. */
+  readonly lease_ms?: number;
   readonly engine?: 'auto' | 'native' | 'portable';
   /** Workers of each consumer. */
   readonly nproc?: number;
@@ -136,6 +138,11 @@ export class LocalCluster {
 
   consumerUrl(consumer: number, path: string): string {
     return `http://${HOST}:${at(this.#consumer_places, consumer).admin_port}${path}`;
+  }
+
+  /** Data folder of a store. */
+  storeFolder(store: number): string {
+    return join(this.folder, 'data', `store.${store}`);
   }
 
   /** Address where a store takes requests. */
@@ -263,7 +270,7 @@ async function writeConfiguration(
   const paths = Object.fromEntries(files);
   await Promise.all([
     json('globalconfig.conf', { topic_infos: [{ topic_id: TOPIC_ID, topic_name: TOPIC, ...paths }] }),
-    json('topicconfig.conf', topicConfig(options.queues ?? 10)),
+    json('topicconfig.conf', topicConfig(options.queues ?? 10, options.lease_ms)),
     json('storeconfig.conf', {
       stores: [
         {
@@ -286,9 +293,10 @@ async function writeConfiguration(
   ]);
 }
 
-function topicConfig(queues: number): unknown {
+function topicConfig(queues: number, lease_ms: number | undefined): unknown {
+  const lease = lease_ms === undefined ? {} : { store_paxos_master_lease: lease_ms };
   return {
-    topic: { topic_id: TOPIC_ID, handle_ids: [1, 2], producer_batch_delay_time_ms: 1 },
+    topic: { topic_id: TOPIC_ID, handle_ids: [1, 2], producer_batch_delay_time_ms: 1, ...lease },
     queue_infos: [{ queue_info_id: 1, ranges: [`0-${queues - 1}`], sleep_us_on_get_no_item: 20_000 }],
     pubs: [{ pub_id: 1, consumer_group_ids: [1], queue_info_ids: [1] }],
     consumer_groups: [{ consumer_group_id: 1, use_dynamic_scale: 0, skip_lock: 1 }],

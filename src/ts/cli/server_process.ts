@@ -42,11 +42,14 @@ export class ServerProcess {
     return this.#child?.pid ?? null;
   }
 
-  /** Starts the process; it needs some time until it serves. Throws PhxError CONFIG if it runs already. */
-  start(): void {
+  /**
+   * Starts the process, with further arguments if any; it needs some time until it serves. Throws PhxError CONFIG if it
+   * runs already.
+   */
+  start(args: readonly string[] = []): void {
     if (this.#child !== null) throw new PhxError('CONFIG', `${this.name} runs already`);
     const { launcher, conf, folder, onLine } = this.#options;
-    const child = spawn(process.execPath, [launcher, '-c', conf], {
+    const child = spawn(process.execPath, [launcher, '-c', conf, ...args], {
       cwd: folder,
       stdio: ['ignore', onLine === undefined ? 'ignore' : 'pipe', 'pipe'],
     });

@@ -34,6 +34,8 @@ export interface LifecycleConf {
 export interface ServerContext {
   readonly logger: Logger;
   readonly registry: Registry;
+  /** Those of the program's own switches that were given. */
+  readonly switches: ReadonlySet<string>;
   /** The server cannot go on: writes a last line and ends the process with exit code 1. */
   readonly fail: (error: unknown) => void;
 }
@@ -51,6 +53,8 @@ export interface ServerProgram<Conf extends LifecycleConf> {
   /** One line for `--help`. */
   readonly about: string;
   readonly example_conf: string;
+  /** Long options of its own that take no value, with the lines of help for each. */
+  readonly switches?: Readonly<Record<string, readonly string[]>>;
   /** Reads the file given by -c. Throws PhxError CONFIG. */
   readonly loadConf: (path: string, onWarning: (line: string) => void) => Conf;
   /** Resolves once the server listens; it must not wait for others. */
@@ -61,6 +65,7 @@ interface Arguments {
   readonly conf: string;
   readonly daemon: boolean;
   readonly level: number | null;
+  readonly switches: ReadonlySet<string>;
 }
 
 /** What a server in the background tells the process that started it. */
@@ -73,7 +78,7 @@ export async function runServer<Conf extends LifecycleConf>(
 ): Promise<void> {
   let args: Arguments | 'usage';
   try {
-    args = parse(argv);
+    args = parse(argv, Object.keys(program.switches ?? {}));
   } catch (error) {
     complain(program.name, `${messageOf(error)} (see ${program.name} --help)`);
     return;
@@ -114,7 +119,9 @@ class ServerLife<Conf extends LifecycleConf> {
       logger.info(`${name} starts with ${this.#args.conf}, process ${process.pid}, Node ${process.versions.node}`);
       for (const line of [...warnings, ...openFilesWarning()]) logger.warn(line);
       const registry = processMetrics();
-      const server = await this.#program.start(conf, { logger, registry, fail: (error) => this.#fail(error) });
+      const { switches } = this.#args;
+      const context = { logger, registry, switches, fail: (error: unknown) => this.#fail(error) };
+      const server = await this.#program.start(conf, context);
       this.#server = server;
       logger.info(`${name} ${server.description}`);
       process.stdout.write(`${name} ${server.description}; log: ${path}\n`);
@@ -163,10 +170,12 @@ class ServerLife<Conf extends LifecycleConf> {
   }
 }
 
-function parse(argv: readonly string[]): Arguments | 'usage' {
+function parse(argv: readonly string[], switches: readonly string[]): Arguments | 'usage' {
+  const own = switches.map((name) => [name, { type: 'boolean' }] as const);
   const { values } = parseArgs({
     args: [...argv],
     options: {
+      ...Object.fromEntries(own),
       conf: { type: 'string', short: 'c' },
       daemon: { type: 'boolean', short: 'd', default: false },
       level: { type: 'string', short: 'l' },
@@ -180,20 +189,31 @@ function parse(argv: readonly string[]): Arguments | 'usage' {
   if (level !== null && !(Number.isInteger(level) && level >= 0 && level <= 3)) {
     throw new PhxError('CONFIG', `-l ${values.level}: a log level is 0 (info), 1 (warning), 2 (error) or 3 (fatal)`);
   }
-  return { conf: values.conf, daemon: values.daemon, level };
+  const given: ReadonlyMap<string, unknown> = new Map(Object.entries(values));
+  return {
+    conf: values.conf,
+    daemon: values.daemon,
+    level,
+    switches: new Set(switches.filter((name) => given.get(name) === true)),
+  };
 }
 
-function usage<Conf extends LifecycleConf>({ name, about, example_conf }: ServerProgram<Conf>): string {
+function usage<Conf extends LifecycleConf>({ name, about, example_conf, switches }: ServerProgram<Conf>): string {
+  const own = Object.entries(switches ?? {}).map(([option, lines]) => {
+    return [`  --${option}\n`, ...lines.map((line) => `             ${line}\n`)].join('');
+  });
   return `${name}, PhxQueue for Node ${packageVersion()}: ${about}
 
-usage: ${name} -c FILE [-d] [-l LEVEL]
+usage: ${name} -c FILE [-d] [-l LEVEL]${Object.keys(switches ?? {})
+    .map((option) => ` [--${option}]`)
+    .join('')}
 
   -c FILE    configuration, for example ${example_conf}
   -d         run in the background; returns when the server listens, or says why it does not
   -l LEVEL   log level in place of the configured one: 0 info, 1 warning, 2 error, 3 fatal
   -v         version and this text
   --help     this text
-
+${own.join('')}
 SIGTERM or Ctrl-C stops the server gracefully.
 `;
 }

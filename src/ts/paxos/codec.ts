@@ -18,6 +18,10 @@ const TYPES = [
   'heartbeat_reply',
   'fetch',
   'learn',
+  'diverged',
+  'release',
+  'take_over',
+  'removed',
 ] as const satisfies readonly Message['type'][];
 
 /** Bytes before the fields of each message: u32 length of what follows, u32 group, u8 type. */
@@ -44,6 +48,8 @@ export function encodeMessage(group: number, message: Message): Uint8Array[] {
         .u64(message.promised);
       break;
     case 'prepare':
+    case 'release':
+    case 'take_over':
       fields.u64(message.ballot);
       break;
     case 'promise':
@@ -60,16 +66,31 @@ export function encodeMessage(group: number, message: Message): Uint8Array[] {
       fields.u64(message.ballot).u64(message.promised);
       break;
     case 'heartbeat':
-      fields.u64(message.ballot).u64(message.chosen_through).f64(message.sent_at_ms).f64(message.lease_ms);
+      fields
+        .u64(message.ballot)
+        .u64(message.chosen_through)
+        .u64(message.applied_through)
+        .f64(message.sent_at_ms)
+        .f64(message.lease_ms);
       break;
     case 'heartbeat_reply':
-      fields.u64(message.ballot).f64(message.sent_at_ms);
+      fields
+        .u64(message.ballot)
+        .f64(message.sent_at_ms)
+        .u64(message.granted ? 1 : 0)
+        .u64(message.instance)
+        .u64(message.chain);
       break;
     case 'fetch':
       fields.u64(message.from).u64(message.through);
       break;
     case 'learn':
       fields.entries(message.entries);
+      break;
+    case 'diverged':
+      fields.u64(message.instance).u64(message.chain);
+      break;
+    case 'removed':
       break;
   }
   return fields.finish();
@@ -97,6 +118,8 @@ function decodeFields(reader: Reader, typeIndex: number, end: number): Message {
     case 'pre_vote_reply':
       return { type, round: reader.u64(), granted: reader.u64() === 1, promised: reader.ballot() };
     case 'prepare':
+    case 'release':
+    case 'take_over':
       return { type, ballot: reader.ballot() };
     case 'promise':
       return { type, ballot: reader.ballot(), chosen_through: reader.u64(), entries: reader.entries(end) };
@@ -121,15 +144,27 @@ function decodeFields(reader: Reader, typeIndex: number, end: number): Message {
         type,
         ballot: reader.ballot(),
         chosen_through: reader.u64(),
+        applied_through: reader.u64(),
         sent_at_ms: reader.f64(),
         lease_ms: reader.f64(),
       };
     case 'heartbeat_reply':
-      return { type, ballot: reader.ballot(), sent_at_ms: reader.f64() };
+      return {
+        type,
+        ballot: reader.ballot(),
+        sent_at_ms: reader.f64(),
+        granted: reader.u64() === 1,
+        instance: reader.u64(),
+        chain: reader.u64(),
+      };
     case 'fetch':
       return { type, from: reader.u64(), through: reader.u64() };
     case 'learn':
       return { type, entries: reader.entries(end) };
+    case 'diverged':
+      return { type, instance: reader.u64(), chain: reader.u64() };
+    case 'removed':
+      return { type };
   }
 }
 

@@ -30,6 +30,11 @@ export class FrameReader {
   #chunks: Buffer[] = [];
   #buffered = 0;
   #needed = HEAD_BYTES;
+  readonly #bytes_max: number;
+
+  constructor(bytes_max = FRAME_BYTES_MAX) {
+    this.#bytes_max = bytes_max;
+  }
 
   /** Payloads completed by `chunk`. Throws PROTOBUF_PARSE on a wrong length or checksum: the connection is of no more use. */
   *push(chunk: Buffer): Generator<Buffer> {
@@ -38,7 +43,7 @@ export class FrameReader {
     while (this.#buffered >= this.#needed) {
       const bytes = this.#gather();
       const length = bytes.readUInt32LE(0);
-      if (length > FRAME_BYTES_MAX) throw new PhxError('PROTOBUF_PARSE', `frame of ${length} bytes exceeds the limit`);
+      if (length > this.#bytes_max) throw new PhxError('PROTOBUF_PARSE', `frame of ${length} bytes exceeds the limit`);
       const end = HEAD_BYTES + length;
       if (bytes.length < end) {
         this.#needed = end;

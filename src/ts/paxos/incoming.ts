@@ -1,23 +1,35 @@
-/** The connections that peers dial: who calls is checked, then frames are taken in. */
+/** The connections that peers dial: who calls is checked and remembered, then it is let in and its frames are taken in. */
 import type { Socket } from 'node:net';
 import { PhxError } from '../errors.js';
 import { decodeMessages, type GroupMessage } from './codec.js';
 import { FrameReader } from './frames.js';
-import { ALIVE, type Hello, HelloReader, refusalBytes, WELCOME } from './handshake.js';
+import { ALIVE, type Hello, HelloReader, refusalBytes, statusIn, welcomeBytes } from './handshake.js';
 import { HANDSHAKE_TIMEOUT_MS } from './outgoing.js';
+import type { Report } from './report.js';
 
-/** Connections that strangers may hold open at once before they have introduced themselves. */
+/** Connections that may be open at once whose callers have not been let in: strangers, and those that wait for an answer. */
 const UNKNOWN_CONNECTIONS_MAX = 64;
-/** Answers to probes that may wait in a connection whose other end does not read. */
+/** Answers to statuses that may wait in a connection whose other end does not read. */
 const ANSWERS_WAITING_BYTES_MAX = 1024;
 /** The system asks after this silence whether the other end is still there. */
 const KEEP_ALIVE_MS = 30_000;
 /** The same refusal is said again only after this time. */
 const REFUSAL_REPEAT_MS = 60_000;
 
+/** What becomes of a caller; `report` is what this side says of itself. */
+export type Admission =
+  | { readonly type: 'welcome'; readonly report: Report }
+  | { readonly type: 'old'; readonly reason: string }
+  | { readonly type: 'refuse'; readonly reason: string };
+
 export interface IncomingOptions {
-  /** Why this caller is turned away, or null to let it in. */
+  readonly replicas: number;
+  /** Why this caller is a stranger, or null. */
   readonly refusal: (hello: Hello) => string | null;
+  /** Calls `answer` once, now or later: whoever is let in is remembered on the disk by then. */
+  readonly admit: (hello: Hello, answer: (admission: Admission) => void) => void;
+  /** A caller that was let in says what it is now. Returns why it is to be cut off, or null. */
+  readonly status: (from: number, report: Report) => string | null;
   readonly receive: (from: number, received: GroupMessage) => void;
   readonly warn: (message: string) => void;
 }
@@ -54,22 +66,30 @@ export class Incoming {
       introduce();
       this.#sockets.delete(socket);
     });
-    const hello = new HelloReader();
+    const reader = new HelloReader();
     const onData = (chunk: Buffer): void => {
-      const found = hello.push(chunk);
+      const found = reader.push(chunk);
       if (found === null) return;
       socket.off('data', onData);
-      const refusal = found.hello === null ? found.reason : this.#options.refusal(found.hello);
-      if (found.hello === null || refusal !== null) {
-        this.#sayRefusal(`refused a replica connection from ${socket.remoteAddress}: ${refusal}`);
-        // What else it sends is thrown away until it hangs up or its time is over.
-        socket.resume();
-        socket.end(refusalBytes(refusal ?? ''));
+      const { hello, rest } = found;
+      const refusal = hello === null ? found.reason : this.#options.refusal(hello);
+      if (hello === null || refusal !== null) {
+        this.#refuse(socket, refusal ?? '', false);
         return;
       }
-      introduce();
-      socket.write(WELCOME);
-      this.#receiveFrames(socket, found.hello.from, found.rest);
+      // What comes next stays in the socket until there is an answer.
+      socket.pause();
+      this.#options.admit(hello, (admission) => {
+        if (socket.destroyed) return;
+        if (admission.type === 'welcome') {
+          introduce();
+          socket.write(welcomeBytes(admission.report));
+          this.#receiveFrames(socket, hello.from, rest);
+          socket.resume();
+        } else {
+          this.#refuse(socket, admission.reason, admission.type === 'old');
+        }
+      });
     };
     socket.on('data', onData);
   }
@@ -78,13 +98,20 @@ export class Incoming {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  #refuse(socket: Socket, reason: string, old_folder: boolean): void {
+    this.#sayRefusal(`refused a replica connection from ${socket.remoteAddress}: ${reason}`);
+    // What else it sends is thrown away until it hangs up or its time is over.
+    socket.resume();
+    socket.end(refusalBytes(reason, old_folder));
+  }
+
   #receiveFrames(socket: Socket, from: number, rest: Buffer): void {
     const frames = new FrameReader();
     const onData = (chunk: Buffer): void => {
       this.received_bytes += chunk.length;
       let received: GroupMessage[];
       try {
-        received = this.#messagesIn(socket, frames, chunk);
+        received = this.#messagesIn(socket, from, frames, chunk);
       } catch (error) {
         if (!(error instanceof PhxError) || error.code !== 'PROTOBUF_PARSE') throw error;
         this.#options.warn(`replica ${from}: ${error.message}; closing the connection`);
@@ -98,11 +125,17 @@ export class Incoming {
     if (rest.length > 0) onData(rest);
   }
 
-  #messagesIn(socket: Socket, frames: FrameReader, chunk: Buffer): GroupMessage[] {
+  #messagesIn(socket: Socket, from: number, frames: FrameReader, chunk: Buffer): GroupMessage[] {
     const received: GroupMessage[] = [];
     for (const payload of frames.push(chunk)) {
-      if (payload.length > 0) for (const one of decodeMessages(payload)) received.push(one);
-      else if (socket.writableLength < ANSWERS_WAITING_BYTES_MAX) socket.write(ALIVE);
+      const report = statusIn(payload, this.#options.replicas);
+      if (report === null) {
+        for (const one of decodeMessages(payload)) received.push(one);
+        continue;
+      }
+      const refusal = this.#options.status(from, report);
+      if (refusal !== null) throw new PhxError('PROTOBUF_PARSE', refusal);
+      if (socket.writableLength < ANSWERS_WAITING_BYTES_MAX) socket.write(ALIVE);
     }
     return received;
   }

@@ -21,15 +21,22 @@ export class LogWriter {
   readonly #log: LogEngine;
   readonly #onDurable: (group: number, append: number) => void;
   readonly #onFailure: (error: Error) => void;
+  readonly #portion_bytes_max: number;
   #portions: Portion[] = [];
   #under_way_bytes = 0;
   #closed = false;
 
   /** `onDurable(group, append)`: all appends of the group up to that one are on stable storage. */
-  constructor(log: LogEngine, onDurable: (group: number, append: number) => void, onFailure: (error: Error) => void) {
+  constructor(
+    log: LogEngine,
+    onDurable: (group: number, append: number) => void,
+    onFailure: (error: Error) => void,
+    portion_bytes_max: number = PORTION_BYTES_MAX,
+  ) {
     this.#log = log;
     this.#onDurable = onDurable;
     this.#onFailure = onFailure;
+    this.#portion_bytes_max = portion_bytes_max;
   }
 
   /** Queues the records of one append of a group; they leave with `flush`. */
@@ -71,7 +78,7 @@ export class LogWriter {
 
   #portionFor(bytes: number): Portion {
     const last = this.#portions.at(-1);
-    if (last !== undefined && last.bytes + bytes <= PORTION_BYTES_MAX) return last;
+    if (last !== undefined && last.bytes + bytes <= this.#portion_bytes_max) return last;
     const portion: Portion = { records: [], bytes: 0, appends: new Map() };
     this.#portions.push(portion);
     return portion;

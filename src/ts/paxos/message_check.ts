@@ -12,6 +12,8 @@ const LEASE_MS_MAX = 3_600_000;
 export function problemOf(from: number, message: Message): string | null {
   switch (message.type) {
     case 'prepare':
+    case 'release':
+    case 'take_over':
       return ballotProblem(from, message.ballot);
     case 'accept':
       return ballotProblem(from, message.ballot) ?? valueProblem(message.value);

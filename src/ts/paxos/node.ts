@@ -3,35 +3,49 @@
  * and feeds it with what comes back. All work of one turn of the event loop leaves together: one append to the log, one
  * frame to each peer.
  */
-import { performance } from 'node:perf_hooks';
-import { assert, type ErrorCode, PhxError } from '../errors.js';
+import { assert, PhxError } from '../errors.js';
 import type { LogEngine } from '../wal/engine.js';
+import type { CheckpointStore } from './checkpoint_store.js';
+import { type Checkpointer, type CheckpointOptions, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
 import type { GroupMessage } from './codec.js';
-import { Group } from './core/group.js';
-import type { CoreOptions, Effect, Input, Refusal } from './core/types.js';
-import { commandsOf } from './core/value.js';
+import { foundersOf } from './configurations.js';
+import type { Group } from './core/group.js';
+import type { CoreOptions, Effect, Input } from './core/types.js';
+import { Enrolment } from './enrolment.js';
+import { FetchService } from './fetch_service.js';
+import type { Origin } from './formation.js';
+import { HandOvers } from './hand_over.js';
 import type { Identity } from './identity.js';
-import { LogWriter } from './log_writer.js';
+import { LogWriter, PORTION_BYTES_MAX } from './log_writer.js';
+import { MastersWatch } from './masters_watch.js';
 import { problemOf } from './message_check.js';
-import { entryOf, recordOf, restoreGroup } from './records.js';
-import type { Applied, Command, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
-import { Transport, type TransportLogger, type TransportStats } from './transport.js';
+import { NODE_GROUP } from './node_records.js';
+import { entryOf, recordOf } from './records.js';
+import type { Applied, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
+import { commandsIn, type RestoredGroups, restoreGroups } from './restored_groups.js';
+import { PROCESS_RUNTIME, type Runtime } from './runtime.js';
+import type { Connections, TransportLogger, TransportStats } from './transport.js';
 import { ValueCache } from './value_cache.js';
+import { VotePosition } from './vote_position.js';
+import { refusalError, Waiters } from './waiters.js';
 
 const TICK_MS = 20;
-/** Applied values kept in memory, all groups together. */
-const VALUE_CACHE_BYTES_MAX = 32 * 1024 * 1024;
-/** Bytes of values in one answer to a peer that catches up. */
-const LEARN_BYTES_MAX = 1024 * 1024;
-/** Without a master for this long the node says so, and again at this interval. */
-const NO_MASTER_AFTER_MS = 1_500;
-const NO_MASTER_REPEAT_MS = 5_000;
 
-/** Sources of time. Monotonic time does not run while the machine sleeps, wall time does. */
-export interface Clock {
-  monotonic_ms(): number;
-  wall_ms(): number;
+/** Sizes in bytes. */
+export interface NodeLimits {
+  /** Applied values kept in memory, all groups together. */
+  readonly value_cache_bytes_max: number;
+  /** Values in one answer to a peer that catches up. */
+  readonly learn_bytes_max: number;
+  /** Bodies of the records that are given to the log at once; with their heads they must fit into a segment. */
+  readonly portion_bytes_max: number;
 }
+
+const DEFAULT_LIMITS: NodeLimits = {
+  value_cache_bytes_max: 32 * 1024 * 1024,
+  learn_bytes_max: 1024 * 1024,
+  portion_bytes_max: PORTION_BYTES_MAX,
+};
 
 export interface PaxosNodeOptions {
   readonly identity: Identity;
@@ -40,118 +54,149 @@ export interface PaxosNodeOptions {
   readonly log: LogEngine;
   readonly stateMachine: StateMachine;
   readonly core: CoreOptions;
+  readonly checkpoints?: CheckpointOptions;
   /** A proposal not chosen in this time rejects with PROPOSE_TIMEOUT. */
   readonly propose_timeout_ms: number;
   readonly logger: TransportLogger;
-  readonly clock?: Clock;
-  /** Called while groups stay without a master: probably fewer than a majority of the replicas are up. */
-  readonly onNoMaster?: (groups: readonly number[], connectedPeers: number) => void;
+  readonly limits?: NodeLimits;
+  readonly runtime?: Runtime;
+  /** Form a new cluster with a majority of the replicas (docs/internals/forming.md says what that gives up). */
+  readonly form_with_majority?: boolean;
+  /**
+   * Called while groups stay without a master: probably fewer than a majority of the replicas are up. `obstacle` is what
+   * keeps this replica from voting, empty if nothing does.
+   */
+  readonly onNoMaster?: (groups: readonly number[], connectedPeers: number, obstacle: string) => void;
   /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
   readonly onFailure: (error: Error) => void;
 }
 
-interface Waiter {
-  readonly resolve: (applied: Applied) => void;
-  readonly reject: (error: PhxError) => void;
-}
-
-const SYSTEM_CLOCK: Clock = { monotonic_ms: () => performance.now(), wall_ms: () => Date.now() };
-
-const REFUSALS: Readonly<Record<Refusal, string>> = {
-  NOT_MASTER: 'this replica does not lead the group',
-  NO_MASTER: 'no replica is known to lead the group',
-  PROPOSE_TIMEOUT: 'not chosen in time; it may still be',
-  PROPOSE_FAST_REJECT: 'too many proposals wait',
-  SIZE_TOO_LARGE: 'the command exceeds its size limit',
-};
+/** What holds for a group without a checkpoint. */
+const NO_CHECKPOINT = { instance: 0, first_retained: 1 } as const;
 
 export class PaxosNode implements ReplicatedLog {
   readonly self: number;
   readonly replicas: readonly Replica[];
   readonly groups: number;
   readonly #options: PaxosNodeOptions;
-  readonly #clock: Clock;
+  readonly #runtime: Runtime;
+  readonly #limits: NodeLimits;
   readonly #groups: readonly Group[];
-  readonly #cache = new ValueCache(VALUE_CACHE_BYTES_MAX);
-  readonly #waiters = new Map<number, Waiter>();
+  readonly #checkpoints: CheckpointStore;
+  readonly #checkpointer: Checkpointer;
+  readonly #cache: ValueCache;
+  readonly #waiters = new Waiters();
   readonly #dirty = new Set<number>();
-  readonly #serving = new Set<string>();
-  readonly #timer: NodeJS.Timeout;
+  readonly #fetches: FetchService;
+  readonly #hand_overs = new HandOvers();
+  readonly #masters: MastersWatch;
   readonly #writer: LogWriter;
-  #transport: Transport | null = null;
+  readonly #position: VotePosition;
+  readonly #enrolment: Enrolment;
+  readonly #stopTicks: () => void;
+  #transport: Connections | null = null;
   #scheduled = false;
   #proposals = 0;
   #wall_offset_ms: number;
   #closing: Promise<void> | null = null;
-  readonly #masterless_since_ms: (number | null)[];
-  #no_master_said_at_ms = Number.NEGATIVE_INFINITY;
 
-  private constructor(options: PaxosNodeOptions, clock: Clock, groups: readonly Group[]) {
+  private constructor(options: PaxosNodeOptions, runtime: Runtime, restored: RestoredGroups) {
+    const { groups, checkpoints, checkpointer } = restored;
+    const { log } = options;
     this.#options = options;
-    this.#clock = clock;
+    this.#runtime = runtime;
+    this.#limits = options.limits ?? DEFAULT_LIMITS;
+    this.#cache = new ValueCache(this.#limits.value_cache_bytes_max);
     this.#groups = groups;
+    this.#checkpoints = checkpoints;
+    this.#checkpointer = checkpointer;
     this.self = options.identity.replica;
     this.replicas = options.replicas;
     this.groups = groups.length;
-    this.#masterless_since_ms = groups.map(() => null);
-    this.#wall_offset_ms = clock.wall_ms() - clock.monotonic_ms();
+    this.#masters = new MastersWatch(groups.length);
+    this.#wall_offset_ms = runtime.wall_ms() - runtime.monotonic_ms();
+    this.#fetches = new FetchService({
+      log,
+      checkpoints,
+      learn_bytes_max: this.#limits.learn_bytes_max,
+      logger: options.logger,
+      answer: (to, group, message) => {
+        this.#transport?.send(to, group, message);
+        this.#schedule();
+      },
+    });
     this.#writer = new LogWriter(
-      options.log,
-      (group, append) => this.#step(group, { type: 'durable', append }),
-      options.onFailure,
+      log,
+      (group, append) => this.#onDurable(group, append),
+      (error) => {
+        this.#enrolment.close(error);
+        options.onFailure(error);
+      },
+      this.#limits.portion_bytes_max,
     );
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#position = new VotePosition(
+      log,
+      groups.map((core) => core.chosen_through),
+    );
+    this.#enrolment = this.#makeEnrolment();
+    this.#stopTicks = runtime.every(TICK_MS, () => this.#tick());
   }
 
-  /** Replays the log into the state machine, then listens and takes part. Throws LOG_CORRUPT, CONFIG. */
+  /**
+   * Replays the log into the state machine, records who this replica is, then listens. It takes part in its groups once it
+   * may vote. Throws LOG_CORRUPT, CONFIG, and what the log fails with.
+   */
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
-    const clock = options.clock ?? SYSTEM_CLOCK;
-    const { identity, log, stateMachine } = options;
-    const members = options.replicas.map((replica) => replica.id);
-    const groups: Group[] = [];
-    for (let group = 0; group < identity.groups; group += 1) {
-      const restored = await restoreGroup(log, group, (instance, value) => {
-        stateMachine.apply(group, instance, commandsIn(value));
-      });
-      const seed = Math.floor(Math.random() * 2 ** 32);
-      const config = { group, self: identity.replica, members, options: options.core, seed };
-      groups.push(new Group(config, restored, clock.monotonic_ms()));
-    }
-    const node = new PaxosNode(options, clock, groups);
+    const runtime = options.runtime ?? PROCESS_RUNTIME;
+    const { identity, log, stateMachine, core } = options;
+    const restored = await restoreGroups({
+      log,
+      self: identity.replica,
+      groups: identity.groups,
+      founders: foundersOf(options.replicas),
+      stateMachine,
+      core,
+      checkpoints: options.checkpoints ?? DEFAULT_CHECKPOINT_OPTIONS,
+      runtime,
+    });
+    const node = new PaxosNode(options, runtime, restored);
     try {
-      node.#transport = await Transport.start({
+      await node.#enrolment.start();
+      node.#transport = await runtime.connect({
         identity,
         replicas: options.replicas,
         listen_host: options.listen_host,
         logger: options.logger,
+        introductions: node.#enrolment,
         receive: (from, received) => node.#receive(from, received),
       });
     } catch (error) {
       await node.close();
       throw error;
     }
+    node.#enrolment.listening();
     return node;
   }
 
   mastership(group: number): Mastership {
-    if (this.#closed) return { role: 'unknown' };
+    if (this.#closed || !this.#enrolment.may_vote) return { role: 'unknown' };
     this.#watchClock();
     const core = this.#group(group);
-    if (core.isMaster(this.#clock.monotonic_ms())) return { role: 'master' };
+    if (core.isMaster(this.#runtime.monotonic_ms())) return { role: 'master' };
     const { leader } = core;
     return leader === null || leader === this.self ? { role: 'unknown' } : { role: 'follower', master: leader };
   }
 
   propose(group: number, command: readonly Uint8Array[]): Promise<Applied> {
     if (this.#closed) return Promise.reject(new PhxError('CLOSED', 'this node is closed'));
+    if (!this.#enrolment.may_vote) return Promise.reject(refusalError('NO_MASTER'));
     this.#proposals += 1;
     const id = this.#proposals;
     const bytes = command.reduce((sum, part) => sum + part.length, 0);
-    const deadline_ms = this.#clock.monotonic_ms() + this.#options.propose_timeout_ms;
-    return new Promise<Applied>((resolve, reject) => {
-      this.#waiters.set(id, { resolve, reject });
-      this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms } });
-    });
+    const deadline_ms = this.#runtime.monotonic_ms() + this.#options.propose_timeout_ms;
+    const applied = this.#waiters.add(id);
+    this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms } });
+    return applied;
   }
 
   value(group: number, instance: number): Uint8Array | Promise<Uint8Array> {
@@ -162,6 +207,43 @@ export class PaxosNode implements ReplicatedLog {
     return this.#group(group).applied_through;
   }
 
+  /**
+   * Makes the checkpoints that are due and truncates the log below them; resolves to their number. To be called from time
+   * to time, after the state machine let go of what nobody needs.
+   */
+  async checkpoint(): Promise<number> {
+    try {
+      const made = await this.#checkpointer.run();
+      for (let group = 0; group < this.groups; group += 1) {
+        this.#step(group, { type: 'retained', from: this.#firstRetained(group) });
+      }
+      return made;
+    } catch (error) {
+      this.#orDie(() => {
+        throw error;
+      });
+      return 0;
+    }
+  }
+
+  /**
+   * Hands the leadership of all groups that this replica leads over to others, each to the one that is best caught up.
+   * Resolves when these lead, or when the time of a lease is over: to the number of groups that it led and others lead now.
+   */
+  async handOver(): Promise<number> {
+    const handed_over: Promise<boolean>[] = [];
+    for (let group = 0; group < this.groups; group += 1) {
+      const core = this.#group(group);
+      if (core.role !== 'leader' || this.#closed || !this.#enrolment.may_vote) continue;
+      handed_over.push(this.#hand_overs.begin(group, core.ballot));
+      this.#step(group, { type: 'transfer', to: null });
+    }
+    const stop = this.#runtime.after(this.#options.core.lease_ms, () => this.#hand_overs.giveUp());
+    const outcomes = await Promise.all(handed_over);
+    stop();
+    return outcomes.filter((done) => done).length;
+  }
+
   /** For metrics and the status page. */
   status(group: number): {
     role: string;
@@ -169,9 +251,18 @@ export class PaxosNode implements ReplicatedLog {
     ballot: number;
     chosen_through: number;
     waiting: number;
+    /** Instance of the newest checkpoint, and the lowest one that the log keeps. */
+    checkpoint: number;
+    first_retained: number;
   } {
     const { role, leader, ballot, chosen_through, waiting } = this.#group(group);
-    return { role, leader, ballot, chosen_through, waiting };
+    const { instance: checkpoint, first_retained } = this.#checkpoints.record(group) ?? NO_CHECKPOINT;
+    return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained };
+  }
+
+  /** What keeps this replica from voting, for people; empty if nothing does. */
+  get obstacle(): string {
+    return this.#enrolment.obstacle;
   }
 
   transportStats(): TransportStats {
@@ -186,11 +277,59 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   async #close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#stopTicks();
     this.#writer.close();
+    this.#checkpointer.close();
+    this.#fetches.close();
+    this.#hand_overs.giveUp();
+    const closed = new PhxError('CLOSED', 'this node is closed');
+    this.#enrolment.close(closed);
     await this.#transport?.close();
-    for (const waiter of this.#waiters.values()) waiter.reject(new PhxError('CLOSED', 'this node is closed'));
-    this.#waiters.clear();
+    this.#waiters.rejectAll(closed);
+  }
+
+  #makeEnrolment(): Enrolment {
+    const { identity, replicas, log, logger, form_with_majority } = this.#options;
+    return new Enrolment({
+      place: identity.replica,
+      replicas,
+      log,
+      logger,
+      position: this.#position,
+      runtime: this.#runtime,
+      form_with_majority: form_with_majority ?? false,
+      write: (record, records) => {
+        this.#writer.add(NODE_GROUP, record, records);
+        this.#writer.flush();
+      },
+      onReintroduce: () => this.#transport?.reintroduce(),
+      onTell: () => this.#transport?.tell(),
+      onMayVote: () => this.#tick(),
+      onHalt: () => {
+        this.#dirty.clear();
+        this.#hand_overs.giveUp();
+        // What was proposed may still be chosen; here nobody will know.
+        this.#waiters.rejectAll(refusalError('PROPOSE_TIMEOUT'));
+      },
+      onJoining: (origin) => this.#becomeLearner(origin),
+    });
+  }
+
+  /**
+   * The seam for replicas without a vote in a cluster that exists. So far such a replica only waits: its groups are not
+   * stepped, nothing that a peer says reaches them, and clients hear that there is no master.
+   */
+  #becomeLearner(origin: Origin): void {
+    this.#options.logger.info(`waits without a vote (${origin}); what its log holds is kept`);
+  }
+
+  #onDurable(group: number, append: number): void {
+    if (group === NODE_GROUP) {
+      this.#orDie(() => this.#enrolment.durable(append));
+      return;
+    }
+    this.#position.touch(group);
+    this.#step(group, { type: 'durable', append });
   }
 
   get #closed(): boolean {
@@ -203,10 +342,14 @@ export class PaxosNode implements ReplicatedLog {
     return core;
   }
 
+  /** Steps a group; while this replica may not vote its groups stand still. */
   #step(group: number, input: Input): void {
+    if (!this.#enrolment.may_vote) return;
     this.#orDie(() => {
-      const effects = this.#group(group).step(this.#clock.monotonic_ms(), input);
+      const core = this.#group(group);
+      const effects = core.step(this.#runtime.monotonic_ms(), input);
       for (const effect of effects) this.#perform(group, effect);
+      this.#hand_overs.look(group, core.ballot, core.leader !== null && core.leader !== this.self);
       if (input.type === 'propose') this.#dirty.add(group);
       if (effects.length > 0 || input.type === 'propose') this.#schedule();
     });
@@ -227,14 +370,14 @@ export class PaxosNode implements ReplicatedLog {
   #schedule(): void {
     if (this.#scheduled || this.#closed) return;
     this.#scheduled = true;
-    setImmediate(() => this.#endTurn());
+    this.#runtime.atEndOfTurn(() => this.#endTurn());
   }
 
   #endTurn(): void {
     this.#scheduled = false;
     this.#orDie(() => {
       for (const group of this.#dirty) {
-        const effects = this.#group(group).step(this.#clock.monotonic_ms(), { type: 'flush' });
+        const effects = this.#group(group).step(this.#runtime.monotonic_ms(), { type: 'flush' });
         for (const effect of effects) this.#perform(group, effect);
       }
       this.#dirty.clear();
@@ -260,10 +403,23 @@ export class PaxosNode implements ReplicatedLog {
         this.#apply(group, effect);
         break;
       case 'refuse':
-        this.#settle(effect.proposal, (waiter) => waiter.reject(refusalError(effect.reason)));
+        this.#waiters.refuse(effect.proposal, effect.reason);
         break;
       case 'serve_fetch':
-        this.#serveFetch(group, effect);
+        this.#fetches.serve(group, effect);
+        break;
+      case 'serve_snapshot':
+        this.#fetches.refuse(group, effect.to);
+        break;
+      case 'transfer_refused':
+        this.#hand_overs.refused(group);
+        break;
+      case 'transferred':
+        this.#options.logger.info(`group ${group}: handed the leadership over to replica ${effect.to}`);
+        break;
+      case 'members':
+      case 'removed':
+        // Nobody changes the members of a running cluster yet.
         break;
     }
   }
@@ -273,24 +429,17 @@ export class PaxosNode implements ReplicatedLog {
     const commands = commandsIn(value);
     const results = this.#options.stateMachine.apply(group, instance, commands);
     assert(results.length === commands.length, 'the state machine answers each command');
+    this.#checkpointer.applied(group, instance, value.length);
     if (commands.length > 0) this.#cache.put(group, instance, value);
     if (proposals === null) return;
     assert(proposals.length === commands.length, 'each own command has its proposal');
     proposals.forEach((proposal, index) => {
-      this.#settle(proposal, (waiter) => waiter.resolve({ instance, result: results[index] }));
+      this.#waiters.resolve(proposal, { instance, result: results[index] });
     });
   }
 
-  #settle(proposal: number, how: (waiter: Waiter) => void): void {
-    const waiter = this.#waiters.get(proposal);
-    // Not there: it was given up at its deadline.
-    if (waiter === undefined) return;
-    this.#waiters.delete(proposal);
-    how(waiter);
-  }
-
   #receive(from: number, { group, message }: GroupMessage): void {
-    if (this.#closed || group >= this.groups) return;
+    if (this.#closed || group >= this.groups || !this.#enrolment.isVoter(from)) return;
     const problem = problemOf(from, message);
     if (problem === null) this.#step(group, { type: 'message', from, message });
     else this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
@@ -306,7 +455,7 @@ export class PaxosNode implements ReplicatedLog {
 
   /** A wall clock that runs away from the monotonic one means that the machine slept: no lease survives that. */
   #watchClock(): void {
-    const offset_ms = this.#clock.wall_ms() - this.#clock.monotonic_ms();
+    const offset_ms = this.#runtime.wall_ms() - this.#runtime.monotonic_ms();
     const jump_ms = Math.abs(offset_ms - this.#wall_offset_ms);
     this.#wall_offset_ms = offset_ms;
     if (jump_ms <= this.#options.core.lease_margin_ms) return;
@@ -317,17 +466,18 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #watchMasters(): void {
-    const now_ms = this.#clock.monotonic_ms();
-    const masterless: number[] = [];
-    this.#groups.forEach((core, group) => {
-      const known = core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self);
-      const since_ms = known ? null : (this.#masterless_since_ms[group] ?? now_ms);
-      this.#masterless_since_ms[group] = since_ms;
-      if (since_ms !== null && now_ms - since_ms >= NO_MASTER_AFTER_MS) masterless.push(group);
+    const { may_vote, obstacle } = this.#enrolment;
+    const now_ms = this.#runtime.monotonic_ms();
+    const masterless = this.#masters.look(now_ms, (group) => {
+      const core = this.#group(group);
+      return may_vote && (core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self));
     });
-    if (masterless.length === 0 || now_ms - this.#no_master_said_at_ms < NO_MASTER_REPEAT_MS) return;
-    this.#no_master_said_at_ms = now_ms;
-    this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0);
+    if (masterless.length === 0) return;
+    this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0, obstacle);
+  }
+
+  #firstRetained(group: number): number {
+    return (this.#checkpoints.record(group) ?? NO_CHECKPOINT).first_retained;
   }
 
   async #readValue(group: number, instance: number): Promise<Uint8Array> {
@@ -335,34 +485,4 @@ export class PaxosNode implements ReplicatedLog {
     if (body === null) throw new PhxError('LOG_CORRUPT', `group ${group}: instance ${instance} is not in the log`);
     return entryOf(instance, body).value;
   }
-
-  #serveFetch(group: number, effect: Effect & { type: 'serve_fetch' }): void {
-    const { to, from, through } = effect;
-    const key = `${group} ${to}`;
-    if (this.#serving.has(key)) return;
-    this.#serving.add(key);
-    this.#options.log
-      .readRange(group, from, through, LEARN_BYTES_MAX)
-      .then((entries) => {
-        if (this.#closed) return;
-        const learned = entries.map(({ instance, body }) => entryOf(instance, body));
-        this.#transport?.send(to, group, { type: 'learn', entries: learned });
-        this.#schedule();
-      })
-      .catch((error: unknown) => {
-        this.#options.logger.warn(
-          `group ${group}: cannot serve instances from ${from} to replica ${to}: ${String(error)}`,
-        );
-      })
-      .finally(() => this.#serving.delete(key));
-  }
-}
-
-function commandsIn(value: Uint8Array): Command[] {
-  return commandsOf(value).map(({ offset, length }) => ({ bytes: value.subarray(offset, offset + length), offset }));
-}
-
-function refusalError(reason: Refusal): PhxError {
-  const code: ErrorCode = reason;
-  return new PhxError(code, REFUSALS[reason], { retryable: reason !== 'SIZE_TOO_LARGE' });
 }

@@ -1,9 +1,11 @@
 /** One connection that this replica dials, redials and sends on. */
 import { Socket } from 'node:net';
+import { PhxError } from '../errors.js';
 import { FRAME_BYTES_MAX, frameHead } from './frames.js';
-import { ANSWER_BYTES_MAX, helloBytes, WELCOME } from './handshake.js';
+import { type Answer, AnswerReader, helloBytes, statusParts } from './handshake.js';
 import type { Identity } from './identity.js';
 import type { Replica } from './replicated_log.js';
+import type { Report } from './report.js';
 
 const DIAL_BACKOFF_MIN_MS = 50;
 const DIAL_BACKOFF_MAX_MS = 1_000;
@@ -13,19 +15,27 @@ export const SEND_QUEUE_BYTES_MAX = 64 * 1024 * 1024;
 /** Messages that wait for the end of a turn leave earlier once they have this size, so that frames stay small. */
 const FRAME_BYTES_TARGET = 4 * 1024 * 1024;
 
-export interface OutgoingEvents {
-  /** Connected and let in. */
-  readonly onWelcome: () => void;
-  /** The peer turned this replica away; said once for each reason. */
-  readonly onRefused: (reason: string) => void;
-  /** The peer answered a probe. */
+export interface OutgoingOptions {
+  readonly identity: Identity;
+  readonly replicas: number;
+  /** What this replica says of itself now. */
+  readonly report: () => Report;
+  /**
+   * Connected and let in under the introduction `told`; `report` is what the peer says of itself. False: the connection is
+   * given up.
+   */
+  readonly onWelcome: (report: Report, told: Report) => boolean;
+  /** The peer turned this replica away, which had introduced itself as `told`; said once for each reason. */
+  readonly onRefused: (answer: Answer & { type: 'refused' }, told: Report) => void;
+  /** The peer answered a status. */
   readonly onAlive: () => void;
+  /** The connection on which this replica was let in is lost. */
+  readonly onLost: () => void;
 }
 
 export class Outgoing {
   readonly #peer: Replica;
-  readonly #identity: Identity;
-  readonly #events: OutgoingEvents;
+  readonly #options: OutgoingOptions;
   #socket: Socket | null = null;
   #parts: Uint8Array[] = [];
   #parts_bytes = 0;
@@ -38,42 +48,37 @@ export class Outgoing {
   sent_bytes = 0;
   dropped_messages = 0;
 
-  constructor(peer: Replica, identity: Identity, events: OutgoingEvents) {
+  constructor(peer: Replica, options: OutgoingOptions) {
     this.#peer = peer;
-    this.#identity = identity;
-    this.#events = events;
+    this.#options = options;
   }
 
   dial(): void {
-    const { cluster, replica, groups } = this.#identity;
+    const { identity, replicas } = this.#options;
     const socket = new Socket();
     this.#socket = socket;
     socket.setNoDelay(true);
     socket.setTimeout(HANDSHAKE_TIMEOUT_MS, () => socket.destroy());
-    let answer = Buffer.alloc(0);
-    socket.on('connect', () => socket.write(helloBytes({ cluster, from: replica, to: this.#peer.id, groups })));
+    const answer = new AnswerReader(replicas);
+    let told: Report | null = null;
+    socket.on('connect', () => {
+      const { cluster, replica, groups } = identity;
+      told = this.#options.report();
+      socket.write(helloBytes({ cluster, from: replica, to: this.#peer.id, groups, replicas, report: told }));
+    });
     socket.on('data', (chunk: Buffer) => {
-      if (this.connected) {
-        this.#events.onAlive();
-        return;
-      }
-      answer = Buffer.concat([answer, chunk]);
-      if (answer[0] !== WELCOME[0]) {
-        if (answer.length > ANSWER_BYTES_MAX) socket.destroy();
-        return;
-      }
-      socket.setTimeout(0);
-      this.connected = true;
-      this.#backoff_ms = DIAL_BACKOFF_MIN_MS;
-      this.#refused = '';
-      this.#events.onWelcome();
+      if (this.connected) this.#options.onAlive();
+      else if (told !== null) this.#onAnswer(socket, answer, told, chunk);
     });
     // What went wrong is in the answer, if the peer gave one; 'close' follows every error and dials again.
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
+      const lost = this.connected;
       this.connected = false;
       this.#dropParts();
-      if (answer.length > 1 && answer[0] !== WELCOME[0]) this.#onRefused(answer.subarray(1).toString('utf8'));
+      const refusal = answer.refusal();
+      if (refusal !== null && told !== null) this.#onRefused(refusal, told);
+      if (lost) this.#options.onLost();
       if (!this.#closed) this.#redialLater();
     });
     socket.connect(this.#peer.paxos_port, this.#peer.host);
@@ -99,9 +104,10 @@ export class Outgoing {
     if (this.#messages > 0) this.#send();
   }
 
-  /** Sends an empty frame, which the peer answers. */
-  probe(): void {
-    if (this.connected) this.#send();
+  /** Says what this replica is now; the peer answers. */
+  tell(report: Report): void {
+    this.flush();
+    if (this.connected) this.#sendFrame(statusParts(report));
   }
 
   /** Gives up the connection; the next one is dialled. */
@@ -116,15 +122,20 @@ export class Outgoing {
   }
 
   #send(): void {
-    const socket = this.#socket;
-    if (socket === null || !this.connected) {
+    if (!this.connected) {
       this.#dropParts();
       return;
     }
     const parts = this.#parts;
-    const head = frameHead(parts);
-    this.sent_bytes += head.length + this.#parts_bytes;
     this.#clear();
+    this.#sendFrame(parts);
+  }
+
+  #sendFrame(parts: readonly Uint8Array[]): void {
+    const socket = this.#socket;
+    if (socket === null) return;
+    const head = frameHead(parts);
+    this.sent_bytes += parts.reduce((sum, part) => sum + part.length, head.length);
     socket.cork();
     socket.write(head);
     for (const part of parts) socket.write(part);
@@ -142,10 +153,32 @@ export class Outgoing {
     this.#messages = 0;
   }
 
-  #onRefused(reason: string): void {
-    if (reason === this.#refused) return;
-    this.#refused = reason;
-    this.#events.onRefused(reason);
+  #onAnswer(socket: Socket, answer: AnswerReader, told: Report, chunk: Buffer): void {
+    let welcome: Answer | null;
+    try {
+      welcome = answer.push(chunk);
+    } catch (error) {
+      if (!(error instanceof PhxError) || error.code !== 'PROTOBUF_PARSE') throw error;
+      socket.destroy();
+      return;
+    }
+    if (welcome?.type !== 'welcome') return;
+    socket.setTimeout(0);
+    this.connected = true;
+    if (this.#options.onWelcome(welcome.report, told)) {
+      this.#backoff_ms = DIAL_BACKOFF_MIN_MS;
+      this.#refused = '';
+    } else {
+      socket.destroy();
+    }
+  }
+
+  #onRefused(answer: Answer & { type: 'refused' }, told: Report): void {
+    // Of an old folder each birth has to hear.
+    const key = answer.old_folder ? `${told.birth} ${answer.reason}` : answer.reason;
+    if (key === this.#refused) return;
+    this.#refused = key;
+    this.#options.onRefused(answer, told);
   }
 
   #redialLater(): void {

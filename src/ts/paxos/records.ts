@@ -4,15 +4,22 @@
  */
 import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
+import type { Checkpoint, CheckpointStore } from './checkpoint_store.js';
+import { decodeConfigurations } from './configurations.js';
 import { type Ballot, ballotFrom, NO_BALLOT } from './core/ballot.js';
+import { Chain, type Checksum } from './core/chain.js';
+import { type Configuration, Members } from './core/members.js';
 import type { Restored } from './core/state.js';
 import type { AcceptedEntry, LogWrite } from './core/types.js';
+import { rosterOf } from './core/value.js';
 
 const ENTRY_HEAD_BYTES = 16;
 
 /** Slots of state records. */
 const SLOT_PROMISE = 0;
 const SLOT_LONGEST_GRANT = 1;
+/** State records have slots below this; the checkpoint's is among them. */
+const SLOTS = 16;
 
 /** Entries are replayed in portions of this size. */
 const REPLAY_BYTES = 4 * 1024 * 1024;
@@ -62,64 +69,159 @@ export function entryOf(instance: number, body: Uint8Array): StoredEntry {
   };
 }
 
+/** Takes what a group's log holds, in this order: once `restore` or not at all, `reindex`, `apply`. */
+export interface Replay {
+  restore(snapshot: Uint8Array, retention: Uint8Array): void;
+  reindex(instance: number, value: Uint8Array): void;
+  apply(instance: number, value: Uint8Array): void;
+}
+
+/** What a group begins with. */
+export interface Beginning {
+  readonly founders: Configuration;
+  readonly checksum: Checksum;
+}
+
+/** Instances of a checkpoint that came from a peer whose entries are not in the log yet; they are chosen. */
+export interface Gap {
+  readonly from: number;
+  readonly through: number;
+}
+
+export interface RestoredGroup {
+  /** What the core starts with. */
+  readonly core: Restored;
+  readonly checkpoint: Checkpoint | null;
+  /** Where there is one, nothing above it was replayed: fetch it, then restore again. */
+  readonly gap: Gap | null;
+}
+
 /**
- * Reads a group back: calls `apply` for each instance known to be chosen, in order, and returns what the core starts
- * with. Throws LOG_CORRUPT if a chosen instance is missing: this replica must not vote for what it has forgotten.
+ * Reads a group back: takes over the checkpoint, indexes again the instances that it needs, applies those above that are
+ * known to be chosen, and returns what the core starts with. Rejects with LOG_CORRUPT if the checkpoint or a chosen
+ * instance is damaged or missing: this replica must not vote for what it has forgotten.
  */
 export async function restoreGroup(
   log: LogEngine,
+  checkpoints: CheckpointStore,
   group: number,
-  apply: (instance: number, value: Uint8Array) => void,
-): Promise<Restored> {
-  const damaged = log.recovery.corrupt.find((record) => record.group === null || record.group === group);
-  if (damaged !== undefined) {
-    const place = `segment ${damaged.segment} offset ${damaged.offset}`;
-    throw new PhxError('LOG_CORRUPT', `group ${group}: a damaged record at ${place} may have held a vote`);
-  }
-  const bounds = log.bounds(group);
-  const above = new Map<number, AcceptedEntry>();
-  let chosen_through = 0;
-  let applied = 0;
-  let next = bounds?.first ?? 1;
-  while (bounds !== null && next <= bounds.last) {
-    const portion = await log.readRange(group, next, bounds.last, REPLAY_BYTES);
-    if (portion.length === 0) break;
-    for (const { instance, body } of portion) {
-      const entry = entryOf(instance, body);
-      above.set(instance, entry);
-      chosen_through = Math.max(chosen_through, entry.chosen_through);
-      next = instance + 1;
-    }
-    applied = applyPrefix(above, applied, chosen_through, apply);
-  }
-  if (applied < chosen_through) {
-    throw new PhxError('LOG_CORRUPT', `group ${group}: chosen instance ${applied + 1} is missing from the log`);
-  }
-  const promised = log.state(group, SLOT_PROMISE);
+  { founders, checksum }: Beginning,
+  replay: Replay,
+): Promise<RestoredGroup> {
+  checkDamage(log, group, checkpoints.record(group)?.first_retained ?? 0);
+  const checkpoint = await checkpoints.read(group);
+  // Truncation is not durable: what a crash brought back is dropped again.
+  checkpoints.truncate(group);
+  const gap = checkpoint === null ? null : await reindexRetained(log, group, checkpoint, replay);
+  const instance = checkpoint?.record.instance ?? 0;
+  const chain = new Chain(checksum, { instance, chain: checkpoint?.record.chain ?? 0 });
+  const members = new Members(
+    0,
+    checkpoint === null ? [founders] : decodeConfigurations(checkpoint.payload.configurations),
+  );
+  const apply = (applied: number, value: Uint8Array): void => {
+    chain.add(applied, value);
+    const roster = rosterOf(value);
+    if (roster !== null) members.learn(applied, roster);
+    members.forget(applied);
+    replay.apply(applied, value);
+  };
+  const { chosen_through, entries } =
+    gap === null ? await applyChosen(log, group, instance, apply) : { chosen_through: instance, entries: [] };
   const longest = log.state(group, SLOT_LONGEST_GRANT);
-  return {
-    promised: promised === null ? NO_BALLOT : ballotFrom(readU64(promised)),
+  const core = {
+    promised: promisedIn(log, group),
     longest_grant_ms: longest === null ? 0 : readU64(longest),
     chosen_through,
-    entries: [...above.values()],
+    chain: chain.end.chain,
+    configurations: members.list,
+    known_through: chosen_through,
+    entries,
+    retained_from: checkpoint?.record.first_retained ?? 1,
   };
+  return { core, checkpoint, gap };
 }
 
-function applyPrefix(
-  above: Map<number, AcceptedEntry>,
-  applied: number,
-  chosen_through: number,
-  apply: (instance: number, value: Uint8Array) => void,
-): number {
-  let last = applied;
-  while (last < chosen_through) {
-    const entry = above.get(last + 1);
-    if (entry === undefined) return last;
-    last += 1;
-    apply(last, entry.value);
-    above.delete(last);
+function checkDamage(log: LogEngine, group: number, first_retained: number): void {
+  const damaged = log.recovery.corrupt.find((record) => {
+    // An entry that a durable checkpoint replaced; a slot might be any state.
+    const replaced = record.instance !== null && record.instance >= SLOTS && record.instance < first_retained;
+    return record.group === null || (record.group === group && !replaced);
+  });
+  if (damaged === undefined) return;
+  const place = `segment ${damaged.segment} offset ${damaged.offset}`;
+  throw new PhxError('LOG_CORRUPT', `group ${group}: a damaged record at ${place} may have held a vote`);
+}
+
+/** Hands the checkpoint over with the entries that it needs; returns those that are still missing, or null. */
+async function reindexRetained(
+  log: LogEngine,
+  group: number,
+  { record, payload }: Checkpoint,
+  replay: Replay,
+): Promise<Gap | null> {
+  const { instance: through, first_needed, own_through } = record;
+  replay.restore(payload.state, payload.retention);
+  let next = first_needed;
+  for await (const entry of entriesFrom(log, group, first_needed, through)) {
+    // What was accepted before the checkpoint came need not be what was chosen: only one that says so counts.
+    const known = entry.instance <= own_through || entry.chosen_through >= entry.instance;
+    if (entry.instance !== next || !known) break;
+    replay.reindex(next, entry.value);
+    next += 1;
   }
-  return last;
+  if (next > through) return null;
+  if (next > own_through) return { from: next, through };
+  throw new PhxError('LOG_CORRUPT', `group ${group}: instance ${next} is missing, which the checkpoint needs`);
+}
+
+/** Applies what is known to be chosen above `applied`; the rest comes back as accepted. */
+async function applyChosen(
+  log: LogEngine,
+  group: number,
+  applied: number,
+  apply: Replay['apply'],
+): Promise<{ chosen_through: number; entries: AcceptedEntry[] }> {
+  const above = new Map<number, AcceptedEntry>();
+  let chosen_through = applied;
+  let last = applied;
+  for await (const entry of entriesFrom(log, group, applied + 1, Number.MAX_SAFE_INTEGER)) {
+    const { instance, ballot, value } = entry;
+    above.set(instance, { instance, ballot, value });
+    chosen_through = Math.max(chosen_through, entry.chosen_through);
+    for (let next = above.get(last + 1); last < chosen_through && next !== undefined; next = above.get(last + 1)) {
+      last += 1;
+      apply(last, next.value);
+      above.delete(last);
+    }
+  }
+  if (last < chosen_through) {
+    throw new PhxError('LOG_CORRUPT', `group ${group}: chosen instance ${last + 1} is missing from the log`);
+  }
+  return { chosen_through, entries: [...above.values()] };
+}
+
+async function* entriesFrom(
+  log: LogEngine,
+  group: number,
+  from: number,
+  through: number,
+): AsyncGenerator<StoredEntry, void, undefined> {
+  const last = Math.min(through, log.bounds(group)?.last ?? 0);
+  for (let next = from; next <= last; ) {
+    const portion = await log.readRange(group, next, last, REPLAY_BYTES);
+    if (portion.length === 0) return;
+    for (const { instance, body } of portion) {
+      yield entryOf(instance, body);
+      next = instance + 1;
+    }
+  }
+}
+
+/** The promise of a group that is durable. Throws LOG_CORRUPT. */
+export function promisedIn(log: Pick<LogEngine, 'state'>, group: number): Ballot {
+  const promised = log.state(group, SLOT_PROMISE);
+  return promised === null ? NO_BALLOT : ballotFrom(readU64(promised));
 }
 
 function u64(value: number): Uint8Array {

@@ -16,9 +16,35 @@ export interface StateMachine {
   /**
    * Applies the commands of one chosen instance and returns one result per command, which the proposer's `propose`
    * resolves to on the replica where it was called. Instances of a group come in ascending order, each once per start
-   * of the process (a restart applies them again from the beginning of the log). No-operation instances have no commands.
+   * of the process (a restart applies again what came after the checkpoint). No-operation instances have no commands.
    */
   apply(group: number, instance: number, commands: readonly Command[]): readonly unknown[];
+
+  /**
+   * The replicated state of a group as of the last applied instance, as parts that nobody changes afterwards. Equal states
+   * give equal bytes, on all replicas: nothing in it depends on a replica's configuration. Small: what the log keeps
+   * anyway is not in it, but found again by `reindex`.
+   */
+  snapshot(group: number): Uint8Array[];
+
+  /**
+   * What this replica, by its own configuration, keeps of the group as of the last applied instance: where `reindex` has to
+   * begin and what it leaves out. Not compared between replicas; goes with the `snapshot` of the same moment.
+   */
+  retention(group: number): Uint8Array[];
+
+  /** The lowest instance of the group whose log entry is still needed; Infinity if none of the applied ones is. */
+  firstNeeded(group: number): number;
+
+  /**
+   * Takes over what `snapshot` and `retention` gave, here or on another replica, in place of what there is of the group.
+   * Throws LOG_CORRUPT for bytes that it does not know. The instances that were needed follow with `reindex`, then `apply`
+   * for those above the snapshot.
+   */
+  restore(group: number, snapshot: Uint8Array, retention: Uint8Array): void;
+
+  /** Finds again in an instance that the restored snapshot covers what it left to the log. In ascending order, no gaps. */
+  reindex(group: number, instance: number, commands: readonly Command[]): void;
 }
 
 /** Address-book entry of a replica; `id` is its 1-based position in the configuration. */
@@ -55,7 +81,7 @@ export interface ReplicatedLog {
    */
   propose(group: number, command: readonly Uint8Array[]): Promise<Applied>;
 
-  /** Value of an applied instance, from memory if recent, else from the log. Rejects with LOG_CORRUPT. */
+  /** Value of an applied instance that is still needed, from memory or from the log. Rejects with LOG_CORRUPT. */
   value(group: number, instance: number): Uint8Array | Promise<Uint8Array>;
 
   /** Highest applied instance of a group, 0 if none. */

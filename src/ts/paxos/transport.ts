@@ -9,18 +9,38 @@ import { encodeMessage, type GroupMessage } from './codec.js';
 import type { Message } from './core/types.js';
 import type { Hello } from './handshake.js';
 import type { Identity } from './identity.js';
-import { Incoming } from './incoming.js';
+import { type Admission, Incoming } from './incoming.js';
 import { Outgoing } from './outgoing.js';
 import type { Replica } from './replicated_log.js';
+import type { Report } from './report.js';
 
-/** Each peer is probed at this interval: a network that swallows packets breaks no connection by itself. */
-const PROBE_MS = 1_000;
-/** Probes without an answer after which both connections to a peer are dialled anew. */
-const PROBES_UNANSWERED_MAX = 3;
+/**
+ * Each peer is told at this interval what this replica is, and answers: a network that swallows packets breaks no
+ * connection by itself.
+ */
+const STATUS_MS = 1_000;
+/** Statuses without an answer after which both connections to a peer are dialled anew. */
+const STATUSES_UNANSWERED_MAX = 3;
 
 export interface TransportLogger {
   info(message: string): void;
   warn(message: string): void;
+}
+
+/** Who this replica is, and what it makes of who the others are. Places are ids of configured replicas. */
+export interface Introductions {
+  /** What this replica says of itself now. */
+  report(): Report;
+  /** A peer introduces itself; `answer` is called once, now or later. */
+  admit(place: number, report: Report, answer: (admission: Admission) => void): void;
+  /** A peer let this replica in as `told`, and says who it is. Returns why not to talk to it, or null. */
+  welcomed(place: number, report: Report, told: Report): string | null;
+  /** A peer says that the folder which introduced itself as `told` is an older copy. */
+  foundOld(place: number, told: Report): void;
+  /** A peer that is connected says what it is now. Returns why not to talk to it, or null. */
+  heard(place: number, report: Report): string | null;
+  /** The connection to a peer is lost. */
+  lost(place: number): void;
 }
 
 export interface TransportOptions {
@@ -28,6 +48,7 @@ export interface TransportOptions {
   readonly replicas: readonly Replica[];
   readonly listen_host: string;
   readonly logger: TransportLogger;
+  readonly introductions: Introductions;
   /** Called for each message that arrives. */
   readonly receive: (from: number, received: GroupMessage) => void;
 }
@@ -39,26 +60,46 @@ export interface TransportStats {
   readonly connected_peers: number;
 }
 
+/** The way to the peers, as a node sees it. */
+export interface Connections {
+  /** Queues a message; it leaves with `flush`. */
+  send(to: number, group: number, message: Message): void;
+  /** Sends what was queued since the last call. */
+  flush(): void;
+  /** Tells all peers what this replica is now. */
+  tell(): void;
+  /** Gives up all connections that this replica dialled, and dials new ones: it is not who it was. */
+  reintroduce(): void;
+  stats(): TransportStats;
+  /** Nothing is sent or received any more. */
+  close(): Promise<void>;
+}
+
 /** The two connections to a peer. */
 interface Lanes {
   readonly control: Outgoing;
   readonly data: Outgoing;
-  probes_unanswered: number;
+  statuses_unanswered: number;
+  /** Why this replica does not talk to the peer, as last said. */
+  objection: string | null;
 }
 
-export class Transport {
+export class Transport implements Connections {
   readonly #options: TransportOptions;
   readonly #server: Server;
   readonly #incoming: Incoming;
   readonly #peers = new Map<number, Lanes>();
-  readonly #prober: NodeJS.Timeout;
+  readonly #teller: NodeJS.Timeout;
   #closed = false;
 
   private constructor(options: TransportOptions) {
-    const { identity, logger, receive } = options;
+    const { identity, logger, introductions, receive } = options;
     this.#options = options;
     this.#incoming = new Incoming({
+      replicas: options.replicas.length,
       refusal: (hello) => this.#refusal(hello),
+      admit: ({ from, report }, answer) => introductions.admit(from, report, answer),
+      status: (from, report) => introductions.heard(from, report),
       receive,
       warn: (message) => logger.warn(message),
     });
@@ -69,7 +110,7 @@ export class Transport {
     for (const peer of options.replicas) {
       if (peer.id !== identity.replica) this.#peers.set(peer.id, this.#lanesTo(peer));
     }
-    this.#prober = setInterval(() => this.#probe(), PROBE_MS);
+    this.#teller = setInterval(() => this.#tellRegularly(), STATUS_MS);
   }
 
   /** Listens on the own paxos port, then dials the peers without waiting for them. Throws CONFIG if it cannot listen. */
@@ -98,6 +139,17 @@ export class Transport {
     }
   }
 
+  /** Tells all peers what this replica is now. */
+  tell(): void {
+    const report = this.#options.introductions.report();
+    for (const { control } of this.#peers.values()) control.tell(report);
+  }
+
+  /** Gives up all connections that this replica dialled, and dials new ones: it is not who it was. */
+  reintroduce(): void {
+    for (const lane of this.#lanes()) lane.reset();
+  }
+
   stats(): TransportStats {
     let sent_bytes = 0;
     let dropped_messages = 0;
@@ -113,7 +165,7 @@ export class Transport {
   /** Closes all connections and the port. */
   async close(): Promise<void> {
     this.#closed = true;
-    clearInterval(this.#prober);
+    clearInterval(this.#teller);
     for (const lane of this.#lanes()) lane.close();
     this.#incoming.close();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
@@ -139,16 +191,46 @@ export class Transport {
   }
 
   #lanesTo(peer: Replica): Lanes {
-    const { identity, logger } = this.#options;
-    const alive = (): void => {
-      lanes.probes_unanswered = 0;
+    const { identity, logger, introductions } = this.#options;
+    const shared = {
+      identity,
+      replicas: this.#options.replicas.length,
+      report: () => introductions.report(),
     };
-    const refused = (reason: string): void => logger.warn(`replica ${peer.id} refused this one: ${reason}`);
     const nothing = (): void => undefined;
     const lanes: Lanes = {
-      control: new Outgoing(peer, identity, { onWelcome: alive, onAlive: alive, onRefused: refused }),
-      data: new Outgoing(peer, identity, { onWelcome: nothing, onAlive: nothing, onRefused: nothing }),
-      probes_unanswered: 0,
+      control: new Outgoing(peer, {
+        ...shared,
+        onWelcome: (report, told) => {
+          lanes.statuses_unanswered = 0;
+          const objection = introductions.welcomed(peer.id, report, told);
+          if (objection !== null && objection !== lanes.objection) {
+            logger.warn(`this replica does not talk to replica ${peer.id}: ${objection}`);
+          }
+          lanes.objection = objection;
+          if (objection !== null) return false;
+          const now = introductions.report();
+          if (now.agreed !== told.agreed || now.formed !== told.formed) lanes.control.tell(now);
+          return true;
+        },
+        onAlive: () => {
+          lanes.statuses_unanswered = 0;
+        },
+        onRefused: ({ reason, old_folder }, told) => {
+          logger.warn(`replica ${peer.id} refused this one: ${reason}`);
+          if (old_folder) introductions.foundOld(peer.id, told);
+        },
+        onLost: () => introductions.lost(peer.id),
+      }),
+      data: new Outgoing(peer, {
+        ...shared,
+        onWelcome: () => true,
+        onAlive: nothing,
+        onRefused: nothing,
+        onLost: nothing,
+      }),
+      statuses_unanswered: 0,
+      objection: null,
     };
     return lanes;
   }
@@ -160,17 +242,17 @@ export class Transport {
     }
   }
 
-  /** Only where little waits: the answer of a busy connection for values would take its time. */
-  #probe(): void {
+  /** On the connections for votes: on a busy connection for values the answer would take its time. */
+  #tellRegularly(): void {
     for (const [id, lanes] of this.#peers) {
       if (!lanes.control.connected) continue;
-      if (lanes.probes_unanswered >= PROBES_UNANSWERED_MAX) {
+      if (lanes.statuses_unanswered >= STATUSES_UNANSWERED_MAX) {
         this.#options.logger.warn(`replica ${id} does not answer; connecting anew`);
         lanes.control.reset();
         lanes.data.reset();
       } else {
-        lanes.probes_unanswered += 1;
-        lanes.control.probe();
+        lanes.statuses_unanswered += 1;
+        lanes.control.tell(this.#options.introductions.report());
       }
     }
   }
@@ -180,6 +262,9 @@ export class Transport {
     if (hello.cluster !== identity.cluster) return `this is cluster ${identity.cluster}, not ${hello.cluster}`;
     if (hello.groups !== identity.groups) return `this cluster has ${identity.groups} groups, not ${hello.groups}`;
     if (hello.to !== identity.replica) return `this is replica ${identity.replica}, not ${hello.to}`;
+    if (hello.replicas !== replicas.length) {
+      return `this store has ${replicas.length} replicas by its configuration, not ${hello.replicas}`;
+    }
     const known = replicas.some((replica) => replica.id === hello.from && replica.id !== identity.replica);
     return known ? null : `replica ${hello.from} is not a peer`;
   }

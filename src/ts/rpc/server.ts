@@ -99,6 +99,7 @@ export class RpcServer {
   #overloads = 0;
   #oversized = 0;
   #malformed = 0;
+  #draining = false;
   #closing: Promise<void> | null = null;
 
   private constructor(options: RpcServerOptions) {
@@ -160,6 +161,11 @@ export class RpcServer {
       oversized: this.#oversized,
       malformed: this.#malformed,
     };
+  }
+
+  /** From now on each reply ends its connection: clients leave before anything is closed under what they are sending. */
+  drain(): void {
+    this.#draining = true;
   }
 
   /** Stops accepting, lets requests that arrived be answered for `grace_ms`, then closes every connection. */
@@ -294,7 +300,7 @@ export class RpcServer {
     close: boolean,
   ): void {
     const headers = [RESULT_HEADER_WRITTEN, String(result)];
-    if (close || this.#closing !== null) headers.push('Connection', 'close');
+    if (close || this.#draining || this.#closing !== null) headers.push('Connection', 'close');
     if (status === 405) headers.push('Allow', 'POST');
     this.#buffered_bytes += connection.reply(response, status, headers, body);
   }

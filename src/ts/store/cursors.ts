@@ -55,6 +55,13 @@ export class QueueCursors {
     return this.#groups.entries();
   }
 
+  /** Visits the cursors that the log carries, of those consumer groups that have one. */
+  forEachReplicated(visit: (consumer_group: number, prev: number) => void): void {
+    this.#groups.forEach(({ replicated_prev }, consumer_group) => {
+      if (replicated_prev !== cursor_none) visit(consumer_group, replicated_prev);
+    });
+  }
+
   /** State of a consumer group; all "none" if it never came. */
   of(consumer_group: number): GroupCursor {
     return this.#groups.get(consumer_group) ?? nowhere;

@@ -5,6 +5,8 @@ import { startStore } from './store.js';
 
 export { type Store, type StoreLogger, type StoreOptions, startStore } from './store.js';
 
+const FORM_WITH_MAJORITY = 'form-with-majority';
+
 /** Runs the program with its command-line arguments; sets the exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
   await runServer(
@@ -13,7 +15,20 @@ export async function main(argv: readonly string[]): Promise<void> {
       about: 'one replica of a store, which keeps the queues',
       example_conf: 'etc/store_server.0.conf',
       loadConf: (path, onWarning) => loadStoreConf(path, { onWarning }),
-      start: (conf, { logger, registry, fail }) => startStore(conf, { logger, registry, onFatal: fail }),
+      switches: {
+        [FORM_WITH_MAJORITY]: [
+          'a NEW store whose replicas are not all there forms with a majority of them; give it to all of',
+          'that majority. Never where a store has ever served anything: if one of those that are there',
+          'has lost its disk, the items of the old store are gone (docs/internals/forming.md)',
+        ],
+      },
+      start: (conf, { logger, registry, switches, fail }) =>
+        startStore(conf, {
+          logger,
+          registry,
+          form_with_majority: switches.has(FORM_WITH_MAJORITY),
+          onFatal: fail,
+        }),
     },
     argv,
   );

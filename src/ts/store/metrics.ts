@@ -123,6 +123,16 @@ export class StoreMetrics {
     );
     perGroup('phxqueue_paxos_applied_instance', 'Highest instance applied here', (group) => node.appliedThrough(group));
     perGroup(
+      'phxqueue_paxos_checkpoint_instance',
+      'Instance of the newest checkpoint, 0 if there is none',
+      (group) => node.status(group).checkpoint,
+    );
+    perGroup(
+      'phxqueue_paxos_first_retained_instance',
+      'Lowest instance that the log keeps',
+      (group) => node.status(group).first_retained,
+    );
+    perGroup(
       'phxqueue_paxos_waiting_proposals',
       'Proposals that wait for a place in the pipeline',
       (group) => node.status(group).waiting,

@@ -33,7 +33,12 @@ interface Chunk {
 export class QueueIndex {
   readonly #chunks: Chunk[] = [];
   #items = 0;
-  #last_cursor = 0;
+  #last_cursor: number;
+
+  /** `trimmed_through` is the cursor of the newest item that was there and was trimmed; 0: there was none. */
+  constructor(trimmed_through = 0) {
+    this.#last_cursor = trimmed_through;
+  }
 
   /** Retained items. */
   get items(): number {
@@ -45,10 +50,15 @@ export class QueueIndex {
     return this.#last_cursor;
   }
 
+  /** The oldest retained item, or null where there is none. */
+  get first(): IndexEntry | null {
+    const chunk = this.#chunks[0];
+    return chunk === undefined ? null : entryAt(chunk, chunk.head);
+  }
+
   /** Cursor of the oldest retained item, or null where there is none. */
   get firstCursor(): number | null {
-    const chunk = this.#chunks[0];
-    return chunk === undefined ? null : cursorAt(chunk, chunk.head);
+    return this.first?.cursor ?? null;
   }
 
   /** Bytes of memory that the entries take. */

@@ -4,12 +4,20 @@
  *
  * Invariant: within a Paxos group items are numbered from 1 in the order of the log; that number is the item's cursor.
  */
-import { assert } from '../errors.js';
+import { assert, PhxError } from '../errors.js';
 import type { Command, StateMachine } from '../paxos/replicated_log.js';
 import { scanAddRequest } from '../protocol/add_request.js';
 import { type AddCommand, CommandKind, type CursorsCommand, decodeCommand } from './command.js';
 import { QueueCursors } from './cursors.js';
 import { QueueIndex } from './queue_index.js';
+import {
+  decodeRetention,
+  decodeSnapshot,
+  encodeRetention,
+  encodeSnapshot,
+  firstItem,
+  type GroupRetention,
+} from './snapshot.js';
 
 /** What applying an ADD gives to its proposer. */
 export interface AddResult {
@@ -29,6 +37,12 @@ export interface QueueState {
   added_bytes: number;
 }
 
+/** A Paxos group whose items are being found again. */
+interface Reindexing extends GroupRetention {
+  /** Cursor of the next item of the log, or null before the first item that is kept. */
+  next_cursor: number | null;
+}
+
 /** Paxos group that a queue belongs to. */
 export function groupOfQueue(queue_id: number, groups: number): number {
   return queue_id % groups;
@@ -40,19 +54,68 @@ export class StoreStateMachine implements StateMachine {
   readonly #queues = new Map<number, QueueState>();
   /** Per Paxos group, the cursor of its newest item. */
   readonly #last_cursors: number[];
+  readonly #queues_of_group: QueueState[][];
+  readonly #reindexing = new Map<number, Reindexing>();
 
   constructor(groups: number) {
     this.#groups = groups;
+    this.#queues_of_group = Array.from({ length: groups }, () => []);
     this.#last_cursors = new Array<number>(groups).fill(0);
   }
 
   /** Applies the commands of one instance. The result of an ADD is an `AddResult`, that of CURSORS null. */
   apply(group: number, instance: number, commands: readonly Command[]): readonly (AddResult | null)[] {
+    this.#endReindexing(group);
     return commands.map(({ bytes, offset }) => {
       const command = decodeCommand(bytes);
       if (command.kind === CommandKind.add) return this.#add(group, instance, offset, command);
       return this.#raiseCursors(group, command);
     });
+  }
+
+  snapshot(group: number): Uint8Array[] {
+    this.#endReindexing(group);
+    return [encodeSnapshot(this.#queuesOfGroup(group), this.lastCursor(group))];
+  }
+
+  retention(group: number): Uint8Array[] {
+    return [encodeRetention(this.#queuesOfGroup(group))];
+  }
+
+  firstNeeded(group: number): number {
+    return firstItem(this.#queuesOfGroup(group))?.instance ?? Number.POSITIVE_INFINITY;
+  }
+
+  restore(group: number, snapshot: Uint8Array, retention: Uint8Array): void {
+    const { last_cursor, queues } = decodeSnapshot(snapshot);
+    const { first, first_cursors } = decodeRetention(retention);
+    for (const { queue_id } of this.#queuesOfGroup(group).splice(0)) this.#queues.delete(queue_id);
+    this.#last_cursors[group] = last_cursor;
+    for (const { queue_id, added_items, added_bytes, last_cursor: newest, cursors } of queues) {
+      const oldest = first_cursors.get(queue_id);
+      const index = new QueueIndex(oldest === undefined ? newest : oldest - 1);
+      const queue = { queue_id, group, index, cursors: new QueueCursors(), added_items, added_bytes };
+      for (const [consumer_group, prev] of cursors) queue.cursors.applyPrev(consumer_group, prev);
+      this.#include(queue);
+    }
+    this.#reindexing.set(group, { first, first_cursors, next_cursor: null });
+  }
+
+  reindex(group: number, instance: number, commands: readonly Command[]): void {
+    const reindexing = this.#reindexing.get(group);
+    assert(reindexing !== undefined, 'a group is reindexed after it was restored');
+    const { first, first_cursors } = reindexing;
+    if (first === null || instance < first.instance) return;
+    const adds = commands.flatMap((command) => addsIn(command));
+    // Items of its instance that come before the first one kept have lower cursors.
+    const items_before = (): number => adds.filter((add) => add.offset < first.offset).length;
+    let cursor = reindexing.next_cursor ?? first.cursor - items_before();
+    for (const { queue_id, offset, item_bytes } of adds) {
+      const oldest = first_cursors.get(queue_id) ?? Number.POSITIVE_INFINITY;
+      if (cursor >= oldest) this.#queueOf(group, queue_id).index.append(cursor, instance, offset, item_bytes);
+      cursor += 1;
+    }
+    reindexing.next_cursor = cursor;
   }
 
   /** State of a queue; undefined if no command ever named it. */
@@ -67,7 +130,7 @@ export class StoreStateMachine implements StateMachine {
       const group = groupOfQueue(queue_id, this.#groups);
       const index = new QueueIndex();
       queue = { queue_id, group, index, cursors: new QueueCursors(), added_items: 0, added_bytes: 0 };
-      this.#queues.set(queue_id, queue);
+      this.#include(queue);
     }
     return queue;
   }
@@ -101,6 +164,28 @@ export class StoreStateMachine implements StateMachine {
     return { first_cursor, items };
   }
 
+  /** All that the snapshot left to the log was found again, and nothing else. */
+  #endReindexing(group: number): void {
+    const reindexing = this.#reindexing.get(group);
+    if (reindexing === undefined) return;
+    const { first, next_cursor } = reindexing;
+    if (first !== null && next_cursor !== this.lastCursor(group) + 1) {
+      throw new PhxError('LOG_CORRUPT', `group ${group}: the log does not hold the items that its checkpoint counted`);
+    }
+    this.#reindexing.delete(group);
+  }
+
+  #queuesOfGroup(group: number): QueueState[] {
+    const queues = this.#queues_of_group[group];
+    assert(queues !== undefined, 'the group exists');
+    return queues;
+  }
+
+  #include(queue: QueueState): void {
+    this.#queues.set(queue.queue_id, queue);
+    this.#queuesOfGroup(queue.group).push(queue);
+  }
+
   #raiseCursors(group: number, command: CursorsCommand): null {
     for (const { queue_id, consumer_group, prev } of command.updates) {
       assert(prev <= this.lastCursor(group), 'nobody acknowledges an item that is not there');
@@ -113,4 +198,13 @@ export class StoreStateMachine implements StateMachine {
     assert(groupOfQueue(queue_id, this.#groups) === group, `queue ${queue_id} does not belong to group ${group}`);
     return this.ensureQueue(queue_id);
   }
+}
+
+/** The items of a command, as they lie in the value of its instance. */
+function addsIn({ bytes, offset }: Command): { queue_id: number; offset: number; item_bytes: number }[] {
+  const command = decodeCommand(bytes);
+  if (command.kind !== CommandKind.add) return [];
+  const { queue_id, items } = scanAddRequest(command.body);
+  const body_offset = offset + command.body_offset;
+  return items.map(({ start, end }) => ({ queue_id, offset: body_offset + start, item_bytes: end - start }));
 }

@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Registry } from 'prom-client';
 import { configError } from '../config/report.js';
 import type { StoreConf } from '../config/server_conf.js';
@@ -18,7 +19,7 @@ import { CursorSync, process_timers } from './cursor_sync.js';
 import { LOG_FOLDER } from './log_folder.js';
 import { groupList, MasterWatch } from './master_watch.js';
 import { StoreMetrics } from './metrics.js';
-import { addBodyBytesMax, coreOptions } from './paxos_options.js';
+import { addBodyBytesMax, checkpointOptions, coreOptions } from './paxos_options.js';
 import { findPlace, type ReplicaPlace } from './place.js';
 import { StoreService } from './service.js';
 import { StoreStateMachine } from './state_machine.js';
@@ -30,6 +31,8 @@ const MASTER_WATCH_MS = 500;
 const SPACE_WATCH_MS = 500;
 /** How long requests in work may take once the store stops; a proposal has its own, usually shorter limit. */
 const CLOSE_GRACE_MS = 3_000;
+/** How long clients are sent to the new masters before the connections that they do not use are closed. */
+const REDIRECTING_MS = 250;
 
 /** Where a store writes its lines. */
 export interface StoreLogger {
@@ -45,6 +48,8 @@ export interface StoreOptions {
   readonly registry?: Registry;
   /** Opens the log; tests put a failing one in its place. */
   readonly openLog?: typeof openLog;
+  /** A new store forms with a majority of its replicas. */
+  readonly form_with_majority?: boolean;
   /** The store cannot keep its promises any more and stopped answering: the process has to end. Called once. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -70,6 +75,7 @@ export class Store {
   #rpc: RpcServer | null = null;
   #admin: AdminServer | null = null;
   #watch: MasterWatch | null = null;
+  #node: PaxosNode | null = null;
   #cursor_sync: CursorSync | null = null;
   #unclaimed_queues = 0;
   #low_on_space = false;
@@ -125,16 +131,21 @@ export class Store {
     return { ok: this.#failed === null, reason: this.#failed ?? '' };
   }
 
-  /** Whether the store can serve, or says who does: every Paxos group has a master. */
+  /** Whether the store can serve, or says who does: it may vote, and every Paxos group has a master. */
   ready(): Condition {
     if (this.#failed !== null) return this.health();
-    if (this.#watch === null) return { ok: false, reason: 'the log is being read' };
+    if (this.#watch === null || this.#node === null) return { ok: false, reason: 'the log is being read' };
+    const { obstacle } = this.#node;
+    if (obstacle !== '') return { ok: false, reason: obstacle };
     const masterless = this.#watch.masterless();
     if (masterless.length === 0) return { ok: true, reason: '' };
     return { ok: false, reason: `${groupList(masterless)} without a master` };
   }
 
-  /** Stops: finishes the requests in work, replicates acknowledgements a last time, closes the log. */
+  /**
+   * Stops: replicates acknowledgements, hands the leadership of its groups over, finishes the requests in work, closes the
+   * log.
+   */
   close(): Promise<void> {
     return this.#stop(true);
   }
@@ -244,9 +255,11 @@ export class Store {
       log,
       stateMachine: this.#machine,
       core,
+      checkpoints: checkpointOptions(files.topic.topic, identity.groups),
       propose_timeout_ms: files.topic.topic.store_paxos_propose_timeout_ms,
       logger,
-      onNoMaster: (groups, connected_peers) => this.#sayNoMaster(groups, connected_peers),
+      form_with_majority: this.#options.form_with_majority ?? false,
+      onNoMaster: (groups, connected_peers, obstacle) => this.#sayNoMaster(groups, connected_peers, obstacle),
       onFailure: (error) => this.#fail(error),
     });
     this.#stops.push(() => node.close());
@@ -272,10 +285,11 @@ export class Store {
     this.#cursor_sync = cursor_sync;
     const watch = new MasterWatch(node, (line) => logger.info(line));
     this.#watch = watch;
+    this.#node = node;
     const timers = [
       setInterval(() => watch.check(), MASTER_WATCH_MS),
       setInterval(() => this.#watchSpace(log), SPACE_WATCH_MS),
-      setInterval(() => this.#trim(), Math.max(1, topic.store_make_cp_interval_s) * 1_000),
+      setInterval(() => this.#trim(node), Math.max(1, topic.store_make_cp_interval_s) * 1_000),
     ];
     this.#stops.push(async (graceful) => {
       for (const timer of timers) clearInterval(timer);
@@ -291,13 +305,16 @@ export class Store {
     });
   }
 
-  #trim(): void {
+  /** Lets go of what everybody acknowledged: first in the index, then, behind a checkpoint, in the log. */
+  #trim(node: PaxosNode): void {
     const { view } = this.#service;
     const { unclaimed_queues } = trimQueues(this.#machine.queues(), (queue_id) => view.groupsOf(queue_id), 0);
     if (unclaimed_queues > 0 && unclaimed_queues !== this.#unclaimed_queues) {
       this.#options.logger.warn(`${unclaimed_queues} queues hold items, but no consumer group is configured for them`);
     }
     this.#unclaimed_queues = unclaimed_queues;
+    // What fails in it goes to `onFailure` of the node.
+    void node.checkpoint();
   }
 
   #watchSpace(log: LogEngine): void {
@@ -313,14 +330,17 @@ export class Store {
     }
   }
 
-  #sayNoMaster(groups: readonly number[], connected_peers: number): void {
+  #sayNoMaster(groups: readonly number[], connected_peers: number, obstacle: string): void {
     const replicas = this.#place.replicas.length;
     const majority = Math.floor(replicas / 2) + 1;
+    const reachable = `${connected_peers + 1} of ${replicas} replicas are connected`;
     const meaning =
-      connected_peers + 1 < majority
-        ? `fewer than a majority of the replicas can be reached (${connected_peers + 1} of ${replicas}, ${majority} ` +
-          'are needed): start the others or look at the network; until then nothing is added or handed out'
-        : `${connected_peers + 1} of ${replicas} replicas are connected, an election is under way`;
+      obstacle !== ''
+        ? `this replica does not vote: ${obstacle} (${reachable})`
+        : connected_peers + 1 < majority
+          ? `fewer than a majority of the replicas can be reached (${connected_peers + 1} of ${replicas}, ${majority} ` +
+            'are needed): start the others or look at the network; until then nothing is added or handed out'
+          : `${reachable}, an election is under way`;
     this.#options.logger.error(
       `MASTERSTAT: ERR: Propose err. paxos_ret 404: no master for ${groupList(groups)}: ${meaning}`,
     );
@@ -342,9 +362,22 @@ export class Store {
     return this.#closing;
   }
 
+  /**
+   * Lets other replicas lead while requests are still answered, with where to go. Acknowledgements come first: only the master
+   * can replicate them.
+   */
+  async #handOver(): Promise<void> {
+    await this.#cursor_sync?.flush();
+    const groups = (await this.#node?.handOver()) ?? 0;
+    if (groups === 0) return;
+    this.#rpc?.drain();
+    await delay(REDIRECTING_MS);
+  }
+
   async #stopAll(graceful: boolean): Promise<void> {
     // Requests in work need everything below them: they come first, then the parts in reverse order.
     const failures: unknown[] = [];
+    if (graceful && this.#failed === null) await this.#handOver().catch((error: unknown) => failures.push(error));
     await this.#rpc?.close(graceful ? CLOSE_GRACE_MS : 0);
     for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) {
       await stop(graceful).catch((error: unknown) => failures.push(error));

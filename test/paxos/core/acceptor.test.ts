@@ -1,14 +1,9 @@
 import test from 'ava';
-import { type Ballot, ballotFrom, NO_BALLOT, nextBallot, replicaOf } from '../../../src/ts/paxos/core/ballot.js';
+import { type Ballot, NO_BALLOT, nextBallot, replicaOf } from '../../../src/ts/paxos/core/ballot.js';
 import { Group } from '../../../src/ts/paxos/core/group.js';
-import {
-  type CoreOptions,
-  DEFAULT_CORE_OPTIONS,
-  type Effect,
-  type Message,
-  type Proposal,
-} from '../../../src/ts/paxos/core/types.js';
+import type { CoreOptions, Effect, Message, Proposal } from '../../../src/ts/paxos/core/types.js';
 import { batchValue, commandsOf, noopValue, originOf } from '../../../src/ts/paxos/core/value.js';
+import { configOf, EMPTY, emptyOf, replyTo } from './probe.js';
 
 /** Late enough that no lease of an earlier life binds the replica. */
 const START_MS = 100;
@@ -18,8 +13,7 @@ const high = nextBallot(low, 3);
 const value = batchValue(low, [[Buffer.from('v')]]);
 
 function follower(options: Partial<CoreOptions> = {}): Group {
-  const config = { group: 0, self: 1, members: [1, 2, 3], options: { ...DEFAULT_CORE_OPTIONS, ...options }, seed: 7 };
-  return new Group(config, { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, entries: [] }, 0);
+  return new Group(configOf(options), EMPTY, 0);
 }
 
 /** What a replica sends once its disk is done. */
@@ -94,8 +88,15 @@ test('below the promise nothing is accepted and nothing promised', (t) => {
 
 test('while a grant runs nobody else is promised anything', (t) => {
   const group = follower();
-  const heartbeat: Message = { type: 'heartbeat', ballot: low, chosen_through: 0, sent_at_ms: 5, lease_ms: 400 };
-  t.deepEqual(answers(group, 2, heartbeat, 110), [{ type: 'heartbeat_reply', ballot: low, sent_at_ms: 5 }]);
+  const heartbeat: Message = {
+    type: 'heartbeat',
+    ballot: low,
+    chosen_through: 0,
+    applied_through: 0,
+    sent_at_ms: 5,
+    lease_ms: 400,
+  };
+  t.deepEqual(answers(group, 2, heartbeat, 110), [replyTo({ ballot: low, sent_at_ms: 5 })]);
   const prepare: Message = { type: 'prepare', ballot: high };
   t.false(answers(group, 3, prepare, 500).some(({ type }) => type === 'promise'));
   t.true(answers(group, 3, prepare, 550).some(({ type }) => type === 'promise'));
@@ -109,9 +110,10 @@ test('a doubled message changes nothing', (t) => {
   t.is(group.chosen_through, 0);
 });
 
-test('messages of strangers are ignored', (t) => {
+test('members that it does not know of yet are heeded, what claims to be from itself is not', (t) => {
   const group = follower();
-  t.deepEqual(group.step(START_MS, { type: 'message', from: 9, message: accept(low) }), []);
+  const ballot = nextBallot(NO_BALLOT, 9);
+  t.deepEqual(answers(group, 9, accept(ballot)), [{ type: 'accepted', ballot, instances: [1] }]);
   t.deepEqual(group.step(START_MS, { type: 'message', from: 1, message: accept(low) }), []);
 });
 
@@ -140,8 +142,7 @@ test('a proposal whose time is over is refused once', (t) => {
 
 /** The leader of a group of one, by its own votes and its own disk. */
 function alone(options: Partial<CoreOptions>): Group {
-  const config = { group: 0, self: 1, members: [1], options: { ...DEFAULT_CORE_OPTIONS, ...options }, seed: 7 };
-  const group = new Group(config, { promised: ballotFrom(0), longest_grant_ms: 0, chosen_through: 0, entries: [] }, 0);
+  const group = new Group(configOf(options), emptyOf(1), 0);
   let appends = 0;
   for (let now_ms = 20; now_ms <= 1_000; now_ms += 20) {
     let effects = group.step(now_ms, { type: 'tick' });

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { ballotFrom, NO_BALLOT } from '../../../src/ts/paxos/core/ballot.js';
 import type { Message } from '../../../src/ts/paxos/core/types.js';
-import { ballotOf, EMPTY, entryAt, heartbeatAt, Probe, textsOf } from './probe.js';
+import { ballotOf, EMPTY, emptyOf, entryAt, heartbeatAt, Probe, replyTo, textsOf } from './probe.js';
 
 test('no prepare leaves before the own promise is durable', (t) => {
   const probe = new Probe();
@@ -77,7 +77,7 @@ test('a leader whose source of chosen values is gone asks for promises again', (
     probe.pass(40);
     const heartbeat = probe.take('heartbeat').at(-1);
     if (heartbeat !== undefined) {
-      probe.receive(3, { type: 'heartbeat_reply', ballot, sent_at_ms: heartbeat.sent_at_ms });
+      probe.receive(3, replyTo({ ballot, sent_at_ms: heartbeat.sent_at_ms }));
     }
     probe.sync();
   }
@@ -85,7 +85,7 @@ test('a leader whose source of chosen values is gone asks for promises again', (
 });
 
 test('promises of another ballot, and the same promise twice, make no leader', (t) => {
-  const probe = new Probe({}, EMPTY, [1, 2, 3, 4, 5]);
+  const probe = new Probe({}, emptyOf(1, 2, 3, 4, 5));
   while (probe.group.role === 'follower') probe.pass(20);
   const round = probe.take('pre_vote').at(-1)?.round ?? 0;
   for (const from of [2, 3]) probe.receive(from, { type: 'pre_vote_reply', round, granted: true, promised: NO_BALLOT });
@@ -101,7 +101,7 @@ test('promises of another ballot, and the same promise twice, make no leader', (
 });
 
 test('a pre-vote is refused under a grant to another, and to one that lags far behind', (t) => {
-  const probe = new Probe({ candidate_lag_max: 10 }, { ...EMPTY, chosen_through: 100 });
+  const probe = new Probe({ candidate_lag_max: 10 }, { ...EMPTY, chosen_through: 100, known_through: 100 });
   const ask = (from: number, chosen_through: number): boolean | undefined => {
     probe.receive(from, { type: 'pre_vote', round: 1, chosen_through });
     return probe.take('pre_vote_reply').at(-1)?.granted;

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { ballotFrom } from '../../../src/ts/paxos/core/ballot.js';
 import { DEFAULT_CORE_OPTIONS } from '../../../src/ts/paxos/core/types.js';
-import { acceptAt, ballotOf, entryAt, Probe, textsOf } from './probe.js';
+import { acceptAt, ballotOf, entryAt, Probe, replyTo, textsOf } from './probe.js';
 
 const { lease_ms, lease_margin_ms, heartbeat_ms } = DEFAULT_CORE_OPTIONS;
 
@@ -30,10 +30,10 @@ test('an answer to an older heartbeat does not shorten the lease, one to another
   const first_ms = probe.now_ms;
   probe.pass(heartbeat_ms);
   const second_ms = probe.now_ms;
-  probe.receive(2, { type: 'heartbeat_reply', ballot, sent_at_ms: second_ms });
-  probe.receive(2, { type: 'heartbeat_reply', ballot, sent_at_ms: first_ms });
+  probe.receive(2, replyTo({ ballot, sent_at_ms: second_ms }));
+  probe.receive(2, replyTo({ ballot, sent_at_ms: first_ms }));
   t.true(probe.group.isMaster(first_ms + lease_ms));
-  probe.receive(3, { type: 'heartbeat_reply', ballot: ballotFrom(ballot + 256), sent_at_ms: second_ms + 1_000 });
+  probe.receive(3, replyTo({ ballot: ballotFrom(ballot + 256), sent_at_ms: second_ms + 1_000 }));
   t.false(probe.group.isMaster(second_ms + lease_ms));
 });
 
@@ -41,13 +41,13 @@ test('after a jump of the clock only heartbeats sent since count', (t) => {
   const probe = new Probe();
   const ballot = ballotFrom(probe.lead());
   const sent_at_ms = probe.take('heartbeat').at(-1)?.sent_at_ms ?? 0;
-  probe.receive(2, { type: 'heartbeat_reply', ballot, sent_at_ms });
+  probe.receive(2, replyTo({ ballot, sent_at_ms }));
   t.true(probe.master);
   probe.step({ type: 'clock_jump' });
   t.false(probe.master);
   // The machine slept with these answers in its sockets: nobody knows how old they are.
-  probe.receive(3, { type: 'heartbeat_reply', ballot, sent_at_ms });
-  probe.receive(2, { type: 'heartbeat_reply', ballot, sent_at_ms });
+  probe.receive(3, replyTo({ ballot, sent_at_ms }));
+  probe.receive(2, replyTo({ ballot, sent_at_ms }));
   t.false(probe.master);
   probe.pass(heartbeat_ms);
   probe.grant();

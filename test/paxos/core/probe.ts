@@ -1,7 +1,10 @@
 /** One protocol core of three, whose peers and disk are the test. */
+import { crc32 } from 'node:zlib';
 import { ballotFrom, NO_BALLOT } from '../../../src/ts/paxos/core/ballot.js';
 import { Group } from '../../../src/ts/paxos/core/group.js';
-import type { Restored } from '../../../src/ts/paxos/core/state.js';
+import { type Configuration, foundedBy } from '../../../src/ts/paxos/core/members.js';
+import type { Member } from '../../../src/ts/paxos/core/roster.js';
+import type { GroupConfig, Restored } from '../../../src/ts/paxos/core/state.js';
 import {
   type AcceptedEntry,
   type CoreOptions,
@@ -13,7 +16,37 @@ import {
 } from '../../../src/ts/paxos/core/types.js';
 import { batchValue, commandsOf } from '../../../src/ts/paxos/core/value.js';
 
-export const EMPTY: Restored = { promised: NO_BALLOT, longest_grant_ms: 0, chosen_through: 0, entries: [] };
+/** A member without a role, as far as the core cares about it. */
+export function memberOf(id: number): Omit<Member, 'role'> {
+  return { id, birth: id.toString(16).padStart(16, '0'), host: '127.0.0.1', port: 5_000 + id, site: '' };
+}
+
+/** Voters from the beginning on. */
+export function founded(ids: readonly number[]): Configuration {
+  return foundedBy(ids.map((id) => ({ ...memberOf(id), role: 'voter' })));
+}
+
+export const EMPTY: Restored = {
+  promised: NO_BALLOT,
+  longest_grant_ms: 0,
+  chosen_through: 0,
+  chain: 0,
+  configurations: [founded([1, 2, 3])],
+  known_through: 0,
+  entries: [],
+  retained_from: 1,
+};
+
+/** As it starts with an empty log, with these founders. */
+export function emptyOf(...ids: readonly number[]): Restored {
+  return { ...EMPTY, configurations: [founded(ids)] };
+}
+
+/** Replica 1 of group 0. */
+export function configOf(options: Partial<CoreOptions>): GroupConfig {
+  const all = { ...DEFAULT_CORE_OPTIONS, ...options };
+  return { group: 0, self: 1, options: all, voting: true, checksum: crc32, seed: 7 };
+}
 
 type MessageOf<Type extends Message['type']> = Message & { type: Type };
 
@@ -23,14 +56,18 @@ export class Probe {
   readonly applied: { readonly instance: number; readonly texts: readonly string[] }[] = [];
   readonly answered: number[] = [];
   readonly refused: string[] = [];
+  readonly transfers: string[] = [];
+  /** Peers that need a snapshot. */
+  readonly snapshots: number[] = [];
+  /** Changes of the members that were applied, learners in brackets. */
+  readonly members: string[] = [];
   #sent: { readonly to: number; readonly message: Message }[] = [];
   #appended = 0;
   /** Just after the start: then no grant of an earlier life binds, unless `restored` says so. */
   now_ms = 1;
 
-  constructor(options: Partial<CoreOptions> = {}, restored: Restored = EMPTY, members: readonly number[] = [1, 2, 3]) {
-    const config = { group: 0, self: 1, members, options: { ...DEFAULT_CORE_OPTIONS, ...options }, seed: 7 };
-    this.group = new Group(config, restored, 0);
+  constructor(options: Partial<CoreOptions> = {}, restored: Restored = EMPTY) {
+    this.group = new Group(configOf(options), restored, 0);
   }
 
   step(input: Input): void {
@@ -71,6 +108,13 @@ export class Probe {
     return taken;
   }
 
+  /** To whom the fetches were sent since the last call. */
+  askedToFetch(): number[] {
+    const asked = this.#sent.flatMap(({ to, message }) => (message.type === 'fetch' ? [to] : []));
+    this.take('fetch');
+    return asked;
+  }
+
   /** Passes time until this replica stands for election; 2 gives its pre-vote. Returns the ballot that it prepares. */
   prepare(): number {
     this.take('prepare');
@@ -95,7 +139,7 @@ export class Probe {
   grant(): void {
     const heartbeat = this.take('heartbeat').at(-1);
     if (heartbeat === undefined) throw new Error('no heartbeat was sent');
-    this.receive(2, { type: 'heartbeat_reply', ballot: heartbeat.ballot, sent_at_ms: heartbeat.sent_at_ms });
+    this.receive(2, replyTo(heartbeat));
   }
 
   get master(): boolean {
@@ -117,6 +161,25 @@ export class Probe {
         break;
       case 'refuse':
         this.refused.push(`${effect.proposal} ${effect.reason}`);
+        break;
+      case 'members': {
+        const { chosen_at, from, members } = effect.configuration;
+        const names = members.map(({ id, role }) => (role === 'voter' ? `${id}` : `(${id})`));
+        this.members.push(`${names.join(' ')} chosen at ${chosen_at} from ${from}`);
+        if (effect.proposal !== null) this.answered.push(effect.proposal);
+        break;
+      }
+      case 'removed':
+        this.members.push('removed');
+        break;
+      case 'transferred':
+        this.transfers.push(`to ${effect.to}`);
+        break;
+      case 'transfer_refused':
+        this.transfers.push(effect.reason);
+        break;
+      case 'serve_snapshot':
+        this.snapshots.push(effect.to);
         break;
       case 'serve_fetch':
         break;
@@ -146,10 +209,16 @@ export function acceptAt(ballot: number, instance: number, text: string, chosen_
 }
 
 export function heartbeatAt(ballot: number, chosen_through: number, sent_at_ms = 0): Message {
-  return { type: 'heartbeat', ballot: ballotFrom(ballot), chosen_through, sent_at_ms, lease_ms: 400 };
+  const applied_through = chosen_through;
+  return { type: 'heartbeat', ballot: ballotFrom(ballot), chosen_through, applied_through, sent_at_ms, lease_ms: 400 };
+}
+
+/** Grants the lease that a heartbeat asks for, and says nothing of the chain. */
+export function replyTo({ ballot, sent_at_ms }: Pick<MessageOf<'heartbeat'>, 'ballot' | 'sent_at_ms'>): Message {
+  return { type: 'heartbeat_reply', ballot, sent_at_ms, granted: true, instance: 0, chain: 0 };
 }
 
 /** The ballot of round `round` of `replica`. */
 export function ballotOf(round: number, replica: number): number {
-  return round * 256 + replica;
+  return round * 65_536 + replica;
 }

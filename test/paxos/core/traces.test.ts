@@ -1,25 +1,7 @@
 /** Scenarios of the protocol as readable text; `npm run traces` writes them anew, and the difference is reviewed. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Script } from './script.js';
-
-const REWRITE = process.env['PHXQUEUE_REWRITE'] === '1';
-
-function compare(t: ExecutionContext, name: string, script: Script): void {
-  const path = resolve('test/paxos/traces', `${name}.txt`);
-  if (REWRITE) writeFileSync(path, script.text);
-  t.deepEqual(script.text.split('\n'), readFileSync(path, 'utf8').split('\n'));
-}
-
-/** Replica 1 leads: the others stay silent until it is elected. */
-function led(): Script {
-  const script = new Script();
-  script.lose(({ from, message }) => from !== 1 && message.type === 'pre_vote');
-  script.pass(120);
-  script.heal();
-  return script;
-}
+import { compare, led } from './trace.js';
 
 test('election and one proposal', (t) => {
   const script = led();
@@ -149,4 +131,73 @@ test('everything acknowledged is there after all crash at once', (t) => {
   script.pass(1_200);
   for (const id of [1, 2, 3]) t.deepEqual(script.applied(id), ['a', 'b']);
   compare(t, 'power_cut', script);
+});
+
+test('the leadership is handed over while nothing happens', (t) => {
+  const script = led();
+  script.say('1 is asked to hand over');
+  script.transfer(1, 2);
+  script.settle();
+  t.false(script.isMaster(1));
+  t.true(script.isMaster(2));
+  compare(t, 'hand_over_idle', script);
+});
+
+test('the leadership is handed over under load: what is in flight is finished, what waits is refused', (t) => {
+  const script = led();
+  script.propose(1, 'a');
+  script.transfer(1, null);
+  script.propose(1, 'b');
+  script.settle();
+  t.true(script.isMaster(2));
+  script.propose(2, 'b');
+  script.settle();
+  script.pass(100);
+  for (const id of [1, 2, 3]) t.deepEqual(script.applied(id), ['a', 'b']);
+  compare(t, 'hand_over_loaded', script);
+});
+
+test('the target of a hand-over dies: the others elect one of themselves', (t) => {
+  const script = led();
+  script.lose(({ message }) => message.type === 'take_over');
+  script.transfer(1, 2);
+  script.settle();
+  script.crash(2);
+  script.heal();
+  script.say('2 is dead, and never heard that it should lead');
+  script.pass(900);
+  t.true(script.isMaster(1) || script.isMaster(3));
+  compare(t, 'hand_over_target_dies', script);
+});
+
+test('the target of a hand-over lags: the leader stays', (t) => {
+  const script = led();
+  script.lose(({ to, message }) => to === 2 && message.type !== 'heartbeat');
+  script.propose(1, 'a');
+  script.settle();
+  script.transfer(1, 2);
+  script.propose(1, 'b');
+  script.pass(440);
+  t.true(script.isMaster(1));
+  t.deepEqual(script.applied(1), ['a', 'b']);
+  compare(t, 'hand_over_target_lags', script);
+});
+
+test('a heartbeat that comes after the release costs time, not safety', (t) => {
+  const script = led();
+  script.say('3 gets the last heartbeat of 1 once more, after the release');
+  const heartbeat = script.lastHeartbeat(1);
+  script.hold(({ from, to }) => from === 2 && to === 3);
+  script.lose(({ from, to }) => from === 2 && to === 1);
+  script.transfer(1, 2);
+  script.settle();
+  script.deliver(1, 3, heartbeat, true);
+  script.heal();
+  script.release();
+  for (let turn = 0; turn < 60; turn += 1) {
+    script.pass(20);
+    t.true([1, 2, 3].filter((id) => script.isMaster(id)).length <= 1);
+  }
+  t.true(script.isMaster(2) || script.isMaster(3));
+  compare(t, 'late_heartbeat', script);
 });

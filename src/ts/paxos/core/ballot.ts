@@ -1,10 +1,10 @@
 /**
- * A ballot number: round * 256 + replica id, so that ballots of two replicas never compare equal and `<` orders them by
+ * A ballot number: round * 65536 + replica id, so that ballots of two replicas never compare equal and `<` orders them by
  * round first ("Paxos Made Simple", section 2.5). 0 is below every ballot.
  */
 export type Ballot = number & { readonly __brand: 'Ballot' };
 
-const REPLICA_RANGE = 256;
+const REPLICA_RANGE = 65_536;
 
 /** Largest replica id that fits into a ballot. */
 export const REPLICA_ID_MAX = REPLICA_RANGE - 1;

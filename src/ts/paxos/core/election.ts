@@ -12,10 +12,19 @@ export function tickElection(state: GroupState): void {
   if (role.type === 'follower') {
     if (now_ms < state.election_at_ms || boundByLease(state, state.config.self)) return;
     state.leader = null;
-    startPreVote(state);
+    if (state.withheld || state.removed) return;
+    if (state.isVoter(state.config.self)) startPreVote(state);
+    else askWhetherRemoved(state);
   } else if (now_ms >= role.until_ms) {
     stepDown(state);
   }
+}
+
+/** Who was left out of the members waits to hear that nothing needs its vote any more; learners wait for a leader. */
+function askWhetherRemoved(state: GroupState): void {
+  if (!state.members.isExcluded(state.chosen_through, state.config.self)) return;
+  state.election_at_ms = state.now_ms + state.config.options.election_timeout_ms + state.jitter();
+  state.broadcast({ type: 'pre_vote', round: 0, chosen_through: state.chosen_through });
 }
 
 /** Asks whether a majority would promise. */
@@ -23,14 +32,15 @@ function startPreVote(state: GroupState): void {
   const { self, options } = state.config;
   state.pre_vote_round += 1;
   const round = state.pre_vote_round;
+  const votes = new Set([self]);
   state.role = {
     type: 'pre_candidate',
     round,
-    votes: new Set([self]),
+    votes,
     until_ms: state.now_ms + options.election_timeout_ms,
   };
   state.broadcast({ type: 'pre_vote', round, chosen_through: state.chosen_through });
-  if (state.quorum === 1) startPrepare(state);
+  if (state.isQuorumOfAll((id) => votes.has(id))) startPrepare(state);
 }
 
 export function onPreVoteReply(
@@ -42,7 +52,7 @@ export function onPreVoteReply(
   const { role } = state;
   if (role.type !== 'pre_candidate' || role.round !== message.round || !message.granted) return;
   role.votes.add(from);
-  if (role.votes.size >= state.quorum && !boundByLease(state, state.config.self)) startPrepare(state);
+  if (state.isQuorumOfAll((id) => role.votes.has(id)) && !boundByLease(state, state.config.self)) startPrepare(state);
 }
 
 /**
@@ -69,7 +79,7 @@ export function onOwnPromise(state: GroupState, ballot: Ballot): void {
   collect(state, state.config.self, ballot, state.chosen_through, acceptedAboveChosen(state));
 }
 
-/** Takes in a promise; leads when a majority has promised. */
+/** Takes in a promise; leads when a majority has promised, of all members that govern what is not known to be chosen. */
 export function collect(
   state: GroupState,
   from: number,
@@ -80,7 +90,9 @@ export function collect(
   const { role } = state;
   if (role.type !== 'candidate' || role.ballot !== ballot) return;
   role.promises.set(from, { chosen_through, entries });
-  if (role.promises.size >= state.quorum) becomeLeader(state, role);
+  let through = state.chosen_through;
+  for (const promised of role.promises.values()) through = Math.max(through, promised.chosen_through);
+  if (state.members.isQuorumOfAll(through, (id) => role.promises.has(id))) becomeLeader(state, role);
 }
 
 /** Somebody promised a higher ballot. */

@@ -3,8 +3,19 @@
  * promises: whatever drives it, the server or the simulator, sees the same behaviour for the same inputs.
  * docs/internals/paxos.md describes the protocol and why it is safe.
  */
-import { grantLease, onAccept, onAcceptedDurable, onHeartbeat, onPrepare, onPreVote, onPromised } from './acceptor.js';
+import {
+  endGrant,
+  grantLease,
+  onAccept,
+  onAcceptedDurable,
+  onHeartbeat,
+  onPrepare,
+  onPreVote,
+  onPromised,
+  onVoting,
+} from './acceptor.js';
 import type { Ballot } from './ballot.js';
+import { onDiverged } from './divergence.js';
 import { collect, onOwnPromise, onPreVoteReply, onReject, tickElection } from './election.js';
 import {
   expireProposals,
@@ -17,7 +28,11 @@ import {
   voidLease,
 } from './leader.js';
 import { fetchGap, onFetch, onLearn, onLearnedDurable } from './learner.js';
+import type { Configuration } from './members.js';
+import { heedMembers, isRemoved, isSettled, onChangeMembers, onRemoved } from './members_change.js';
+import { onSnapshotInstalled } from './snapshot.js';
 import { type Completion, type GroupConfig, GroupState, type Restored } from './state.js';
+import { continueTransfer, onTakeOver, onTransfer } from './transfer.js';
 import type { Effect, Input, Message } from './types.js';
 
 export class Group {
@@ -39,7 +54,6 @@ export class Group {
         tickElection(state);
         if (state.role.type === 'leader') tickLeader(state);
         else fetchGap(state);
-        flushProposals(state);
         break;
       case 'message':
         onMessage(state, input.from, input.message);
@@ -48,16 +62,32 @@ export class Group {
         onPropose(state, input.proposal);
         break;
       case 'flush':
-        flushProposals(state);
         break;
       case 'durable':
         onDurable(state, input.append);
-        flushProposals(state);
         break;
       case 'clock_jump':
         if (state.role.type === 'leader') voidLease(state, state.role);
         break;
+      case 'voting':
+        onVoting(state, input.allowed);
+        break;
+      case 'snapshot_installed':
+        onSnapshotInstalled(state, input.snapshot);
+        break;
+      case 'retained':
+        state.retained_from = Math.max(state.retained_from, input.from);
+        break;
+      case 'change_members':
+        onChangeMembers(state, input.id, input.deadline_ms, input.change);
+        break;
+      case 'transfer':
+        onTransfer(state, input.to);
+        break;
     }
+    heedMembers(state);
+    continueTransfer(state);
+    if (input.type !== 'propose') flushProposals(state);
     return state.takeEffects();
   }
 
@@ -98,6 +128,32 @@ export class Group {
     return this.#state.applied_through;
   }
 
+  /** What `Restored` needs to know of the members at `applied_through`. */
+  get configurations(): readonly Configuration[] {
+    return this.#state.members.list;
+  }
+
+  /** Whether damaged instances are being fetched: until then it has no vote. */
+  get repairing(): boolean {
+    return this.#state.repairing;
+  }
+
+  /** Whether this replica was told that it is a member no more. */
+  get removed(): boolean {
+    return this.#state.removed;
+  }
+
+  /** Up to where a peer had applied when it last answered this leader, 0 if unknown. */
+  appliedAt(peer: number): number {
+    const { role } = this.#state;
+    return role.type === 'leader' ? (role.applied.get(peer) ?? 0) : 0;
+  }
+
+  /** The link of the checksum chain at `applied_through`. */
+  get chain(): number {
+    return this.#state.chain.end.chain;
+  }
+
   /** Proposals that wait for a place in the window. */
   get waiting(): number {
     return this.#state.waiting.length;
@@ -105,7 +161,8 @@ export class Group {
 }
 
 function onMessage(state: GroupState, from: number, message: Message): void {
-  if (!state.config.members.includes(from) || from === state.config.self) return;
+  if (from === state.config.self) return;
+  if (isRemoved(state, from) && !hearsRemoved(state, from, message)) return;
   switch (message.type) {
     case 'pre_vote':
       onPreVote(state, from, message.round, message.chosen_through);
@@ -124,7 +181,6 @@ function onMessage(state: GroupState, from: number, message: Message): void {
       break;
     case 'accepted':
       onAccepted(state, from, message.ballot, message.instances);
-      flushProposals(state);
       break;
     case 'reject':
       onReject(state, message.ballot, message.promised);
@@ -133,7 +189,19 @@ function onMessage(state: GroupState, from: number, message: Message): void {
       onHeartbeat(state, from, message);
       break;
     case 'heartbeat_reply':
-      onHeartbeatReply(state, from, message.ballot, message.sent_at_ms);
+      onHeartbeatReply(state, from, message);
+      break;
+    case 'release':
+      endGrant(state, message.ballot);
+      break;
+    case 'take_over':
+      onTakeOver(state, message.ballot);
+      break;
+    case 'removed':
+      onRemoved(state);
+      break;
+    case 'diverged':
+      onDiverged(state, message);
       break;
     case 'fetch':
       onFetch(state, from, message.from, message.through);
@@ -142,6 +210,15 @@ function onMessage(state: GroupState, from: number, message: Message): void {
       onLearn(state, from, message.entries);
       break;
   }
+}
+
+/** Messages of a former member: it may fetch, and is told where it stands when it seeks votes. True if one is heeded. */
+function hearsRemoved(state: GroupState, from: number, message: Message): boolean {
+  const { type } = message;
+  const { role } = state;
+  const seeks = type === 'pre_vote' || type === 'prepare' || type === 'accept' || type === 'heartbeat';
+  if (seeks && role.type === 'leader' && isSettled(state, role)) state.send(from, { type: 'removed' });
+  return type === 'fetch';
 }
 
 function onDurable(state: GroupState, append: number): void {
@@ -159,7 +236,7 @@ function onDurable(state: GroupState, append: number): void {
   }
   for (const [ballot, { leader, instances }] of accepted) {
     if (leader === state.config.self) onAccepted(state, leader, ballot, instances);
-    else state.send(leader, { type: 'accepted', ballot, instances });
+    else if (!state.withheld) state.send(leader, { type: 'accepted', ballot, instances });
   }
 }
 

@@ -2,11 +2,13 @@
 import { assert } from '../../errors.js';
 import { accept, grantLease, stepDown } from './acceptor.js';
 import type { Ballot } from './ballot.js';
+import { compareChains } from './divergence.js';
 import { startPrepare } from './election.js';
 import { advanceChosen, fetchGap } from './learner.js';
+import { MEMBERS_DELAY } from './members.js';
 import { type GroupState, type Leader, noteGrant, type Role } from './state.js';
-import type { AcceptedEntry, Proposal } from './types.js';
-import { batchValue, noopValue } from './value.js';
+import type { AcceptedEntry, Message, Proposal } from './types.js';
+import { batchValue, membersValue, noopValue } from './value.js';
 
 /**
  * Takes over with a majority's promises. Above the highest chosen prefix among them, each instance is proposed again
@@ -35,10 +37,16 @@ export function becomeLeader(state: GroupState, candidate: Role & { type: 'candi
   const leader: Leader = {
     type: 'leader',
     ballot,
-    next_instance: last + 1,
+    promised_by: new Set(candidate.promises.keys()),
+    prepared_above: chosen_through,
+    next_instance: chosen_through + 1,
+    recovered: best,
+    changing: false,
     barrier: last,
     in_flight: new Map(),
     granted: new Map(),
+    applied: new Map(),
+    comparisons: new Map(),
     since_ms: state.now_ms,
     void_until_ms: Number.NEGATIVE_INFINITY,
     heartbeat_at_ms: state.now_ms,
@@ -49,9 +57,7 @@ export function becomeLeader(state: GroupState, candidate: Role & { type: 'candi
   state.claim = { from: source, ballot, through: chosen_through };
   state.fetch_sent_at_ms = null;
   state.gap_since_ms = Number.NEGATIVE_INFINITY;
-  for (let instance = chosen_through + 1; instance <= last; instance += 1) {
-    proposeAt(state, leader, instance, best.get(instance)?.value ?? noopValue(ballot));
-  }
+  flushProposals(state);
   tickLeader(state);
 }
 
@@ -66,7 +72,7 @@ export function tickLeader(state: GroupState): void {
     stepDown(state);
     return;
   }
-  if (now_ms >= role.heartbeat_at_ms) heartbeat(state, role);
+  if (now_ms >= role.heartbeat_at_ms || state.transfer !== null) heartbeat(state, role);
   fetchGap(state);
   for (const [instance, flight] of role.in_flight) {
     if (now_ms - flight.sent_at_ms < options.retransmit_ms) continue;
@@ -90,21 +96,28 @@ function watchRecovery(state: GroupState, leader: Leader): void {
   }
 }
 
-function heartbeat(state: GroupState, leader: Leader): void {
+/** Asks for the lease, tells what is chosen. */
+export function heartbeat(state: GroupState, leader: Leader): void {
   const { options, self } = state.config;
   const { now_ms } = state;
   const { ballot } = leader;
   leader.heartbeat_at_ms = now_ms + options.heartbeat_ms;
   const { lease_ms } = options;
-  grantLease(state, { leader: self, ballot, sent_at_ms: now_ms, lease_ms });
-  const chosen_through = state.chosen_through;
-  state.broadcast({ type: 'heartbeat', ballot, chosen_through, sent_at_ms: now_ms, lease_ms });
+  const { chosen_through, applied_through } = state;
+  grantLease(state, { leader: self, ballot, sent_at_ms: now_ms, lease_ms, applied_through });
+  state.broadcast({ type: 'heartbeat', ballot, chosen_through, applied_through, sent_at_ms: now_ms, lease_ms });
 }
 
-export function onHeartbeatReply(state: GroupState, from: number, ballot: Ballot, sent_at_ms: number): void {
+export function onHeartbeatReply(
+  state: GroupState,
+  from: number,
+  message: Message & { type: 'heartbeat_reply' },
+): void {
   const { role } = state;
-  if (role.type !== 'leader' || role.ballot !== ballot) return;
-  noteGrant(role, from, sent_at_ms);
+  if (role.type !== 'leader' || role.ballot !== message.ballot) return;
+  if (message.granted) noteGrant(role, from, message.sent_at_ms);
+  role.applied.set(from, Math.max(message.instance, role.applied.get(from) ?? 0));
+  compareChains(state, role, from, message);
 }
 
 /** The lease is void, and so are the answers to heartbeats that are under way: nobody knows how old they are. */
@@ -117,15 +130,15 @@ export function voidLease(state: GroupState, leader: Leader): void {
 
 /**
  * Until when this replica holds the lease: counted from the sending of the oldest heartbeat that a majority has granted,
- * less the margin. Null if it does not lead.
+ * less the margin. With a change of the members on its way it takes a majority of the old and of the new ones: either may
+ * elect the next leader. Null if it does not lead.
  */
 export function leaseUntil(state: GroupState): number | null {
   const { role } = state;
   if (role.type !== 'leader') return null;
-  const times = [...role.granted.values()].sort((a, b) => b - a);
-  const oldest = times[state.quorum - 1];
+  const oldest = state.members.reachedByAll(state.chosen_through, (id) => role.granted.get(id));
   const { options } = state.config;
-  return oldest === undefined ? null : oldest + options.lease_ms - options.lease_margin_ms;
+  return oldest === null ? null : oldest + options.lease_ms - options.lease_margin_ms;
 }
 
 /** Queues a proposal, or refuses it at once. */
@@ -146,23 +159,65 @@ export function onPropose(state: GroupState, proposal: Proposal): void {
   }
 }
 
-/** Cuts waiting proposals into values while the window has room. What does not fit gathers into larger batches. */
+/**
+ * Proposes what can be proposed: first again what was accepted before this leadership, then what waits, cut into values
+ * while the window has room. What does not fit gathers into larger batches.
+ */
 export function flushProposals(state: GroupState): void {
   const { role } = state;
   if (role.type !== 'leader') return;
-  const { window_max, accepted_ahead_bytes_max } = state.config.options;
-  while (state.waiting.length > 0 && role.in_flight.size < window_max) {
-    if (role.in_flight.size > 0 && state.entries_bytes > accepted_ahead_bytes_max / 2) return;
-    const batch = takeBatch(state);
+  while (mayPropose(state, role, role.next_instance)) {
     const instance = role.next_instance;
+    const value = instance <= role.barrier ? recoveredValue(role, instance) : nextValue(state, role, instance);
+    if (value === null) return;
     role.next_instance += 1;
-    const value = batchValue(
-      role.ballot,
-      batch.map((proposal) => proposal.parts),
-    );
-    state.pending.set(instance, { origin: role.ballot, proposals: batch, expired: new Set() });
+    role.recovered.delete(instance);
     proposeAt(state, role, instance, value);
   }
+}
+
+/** Whether this leader knows whose votes count at an instance, has promises of a majority of them, and belongs there. */
+function mayPropose(state: GroupState, leader: Leader, instance: number): boolean {
+  if (instance > state.chosen_through + MEMBERS_DELAY) return false;
+  const { members, config } = state;
+  return members.isVoter(instance, config.self) && members.isQuorum(instance, (id) => leader.promised_by.has(id));
+}
+
+function recoveredValue(leader: Leader, instance: number): Uint8Array {
+  return leader.recovered.get(instance)?.value ?? noopValue(leader.ballot);
+}
+
+/** The next value, or null if nothing waits or there is no room. */
+function nextValue(state: GroupState, leader: Leader, instance: number): Uint8Array | null {
+  const { window_max, accepted_ahead_bytes_max } = state.config.options;
+  const { in_flight, ballot } = leader;
+  if (state.transfer !== null || in_flight.size >= window_max) return null;
+  if (in_flight.size > 0 && state.entries_bytes > accepted_ahead_bytes_max / 2) return null;
+  if (state.change !== null) {
+    const { proposal, roster } = state.change;
+    state.change = null;
+    leader.changing = true;
+    state.pending.set(instance, { origin: ballot, proposals: [proposal], expired: new Set() });
+    return membersValue(ballot, roster);
+  }
+  if (state.waiting.length > 0) {
+    const batch = takeBatch(state);
+    state.pending.set(instance, { origin: ballot, proposals: batch, expired: new Set() });
+    return batchValue(
+      ballot,
+      batch.map((proposal) => proposal.parts),
+    );
+  }
+  return drivesMembersOn(state, instance) ? noopValue(ballot) : null;
+}
+
+/**
+ * With nothing else to do, no-operations lead up to where new members govern, so that a change is done in an idle group,
+ * too; and one more once all below is known to be chosen, so that this is on the disks of the new members.
+ */
+function drivesMembersOn({ members, chosen_through }: GroupState, instance: number): boolean {
+  const { from } = members.newest;
+  return instance < from || (instance === from && chosen_through === from - 1);
 }
 
 function takeBatch(state: GroupState): Proposal[] {
@@ -196,7 +251,7 @@ function sendAccept(state: GroupState, leader: Leader, instance: number, except:
   const { ballot } = leader;
   const { chosen_through } = state;
   const { value } = entry;
-  for (const peer of state.peers) {
+  for (const peer of state.members.others) {
     if (!except.has(peer)) state.send(peer, { type: 'accept', ballot, instance, chosen_through, value });
   }
 }
@@ -209,8 +264,11 @@ export function onAccepted(state: GroupState, from: number, ballot: Ballot, inst
     const flight = role.in_flight.get(instance);
     if (flight === undefined) continue;
     flight.acceptors.add(from);
-    if (flight.acceptors.size < state.quorum) continue;
+    const { acceptors } = flight;
+    // Learned from elsewhere, or accepted by a majority of those that count there.
+    if (instance > state.chosen_through && !state.members.isQuorum(instance, (id) => acceptors.has(id))) continue;
     role.in_flight.delete(instance);
+    if (instance <= state.chosen_through) continue;
     const entry = state.entries.get(instance);
     assert(entry !== undefined, 'a leader holds what it has in flight');
     entry.chosen = true;
@@ -226,6 +284,10 @@ export function expireProposals(state: GroupState): void {
   for (const proposal of state.waiting.splice(0, count)) {
     state.waiting_bytes -= proposal.bytes;
     state.refuse(proposal, 'PROPOSE_TIMEOUT');
+  }
+  if (state.change !== null && state.change.proposal.deadline_ms <= now_ms) {
+    state.refuse(state.change.proposal, 'PROPOSE_TIMEOUT');
+    state.change = null;
   }
   for (const pending of state.pending.values()) {
     // Deadlines ascend: where the first has time left, all have.

@@ -1,9 +1,10 @@
 /** The learner: finds out what is chosen, closes gaps, hands chosen values to the state machine in order. */
 import { assert } from '../../errors.js';
 import type { Ballot } from './ballot.js';
+import { announce } from './members_change.js';
 import type { GroupState } from './state.js';
 import type { AcceptedEntry } from './types.js';
-import { originOf } from './value.js';
+import { originOf, rosterOf } from './value.js';
 
 /** Takes in that `from` says, as of `ballot`, that everything up to `through` is chosen. */
 export function heedClaim(state: GroupState, from: number, ballot: Ballot, through: number): void {
@@ -29,6 +30,9 @@ export function advanceChosen(state: GroupState): void {
     entry.chosen = true;
     state.chosen_through = instance;
     state.gap_since_ms = null;
+    // From here on its members count for elections and leases, before this replica has it on disk.
+    const roster = rosterOf(entry.value);
+    if (roster !== null) state.members.learn(instance, roster);
   }
   applyChosen(state);
 }
@@ -47,11 +51,15 @@ export function applyChosen(state: GroupState): void {
       for (const proposal of pending.proposals) state.refuse(proposal, 'NOT_MASTER');
     }
     state.applied_through = instance;
+    state.chain.add(instance, entry.value);
     state.dropEntry(instance);
     // A leader may learn from elsewhere that what it proposes again was chosen long ago.
     if (state.role.type === 'leader') state.role.in_flight.delete(instance);
-    const proposals = own ? pending.proposals.map((proposal) => proposal.id) : null;
+    const change = rosterOf(entry.value) !== null;
+    const proposals = own && !change ? pending.proposals.map((proposal) => proposal.id) : null;
     state.emit({ type: 'apply', instance, value: entry.value, proposals });
+    if (change) announce(state, instance, own ? (pending.proposals[0] ?? null) : null);
+    state.members.forget(instance);
   }
 }
 
@@ -60,8 +68,8 @@ export function applyChosen(state: GroupState): void {
  * chosen is applied: a peer that serves faster than this disk writes must not fill the memory.
  */
 export function fetchGap(state: GroupState): void {
-  const { options, self } = state.config;
-  if (state.chosen_through >= state.claim.through || state.claim.from === self) {
+  const { options } = state.config;
+  if (fetchSource(state) === null) {
     state.gap_since_ms = null;
     state.fetch_sent_at_ms = null;
     return;
@@ -74,14 +82,33 @@ export function fetchGap(state: GroupState): void {
   sendFetch(state);
 }
 
+/** Whom to ask for what is chosen and missing here, or null if nothing is. Anybody may have what is damaged here. */
+function fetchSource(state: GroupState): number | null {
+  const { from, through } = state.claim;
+  if (state.repairing) {
+    // Those that it knows of may all be gone by now; whoever leads is there.
+    const sources = from === 0 || from === state.config.self ? state.members.others : [...state.members.others, from];
+    return sources[state.repair_attempts % sources.length] ?? null;
+  }
+  return state.chosen_through < through && from !== state.config.self ? from : null;
+}
+
 function sendFetch(state: GroupState): void {
+  const source = fetchSource(state);
+  if (source === null) return;
+  const through = state.repairing ? state.known_through : state.claim.through;
+  if (state.repairing) state.repair_attempts += 1;
   state.fetch_sent_at_ms = state.now_ms;
-  const from = state.chosen_through + 1;
-  state.send(state.claim.from, { type: 'fetch', from, through: state.claim.through });
+  state.fetch_from = source;
+  state.send(source, { type: 'fetch', from: state.chosen_through + 1, through });
 }
 
 /** Serves a peer that fetches: what was applied here is chosen and in the log. */
 export function onFetch(state: GroupState, to: number, from: number, through: number): void {
+  if (from < state.retained_from) {
+    state.emit({ type: 'serve_snapshot', to });
+    return;
+  }
   const last = Math.min(through, state.applied_through);
   if (from < 1 || from > last) {
     state.send(to, { type: 'learn', entries: [] });
@@ -108,7 +135,7 @@ export function onLearn(state: GroupState, from: number, entries: readonly Accep
     );
   }
   advanceChosen(state);
-  if (state.fetch_sent_at_ms === null || from !== state.claim.from) return;
+  if (state.fetch_sent_at_ms === null || from !== state.fetch_from) return;
   state.fetch_sent_at_ms = null;
   // Progress: go on as soon as the disk allows. None: the peer cannot serve yet, a later tick asks again.
   state.fetch_goes_on = state.chosen_through > before;
@@ -119,7 +146,7 @@ export function onLearn(state: GroupState, from: number, entries: readonly Accep
 function continueFetch(state: GroupState): void {
   if (!state.fetch_goes_on || state.applied_through < state.chosen_through) return;
   state.fetch_goes_on = false;
-  if (state.chosen_through < state.claim.through && state.claim.from !== state.config.self) sendFetch(state);
+  sendFetch(state);
 }
 
 /** An own write of a learned value reached the disk. */

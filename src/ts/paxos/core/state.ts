@@ -1,6 +1,11 @@
 /** The state of one Paxos group on one replica, and the few operations that all roles share. */
 import { assert } from '../../errors.js';
 import { type Ballot, NO_BALLOT } from './ballot.js';
+import { Chain, type Checksum } from './chain.js';
+import type { Comparison } from './divergence.js';
+import { type Configuration, MEMBERS_DELAY, Members } from './members.js';
+import type { WaitingChange } from './members_change.js';
+import type { Transfer } from './transfer.js';
 import type { AcceptedEntry, CoreOptions, Effect, LogWrite, Message, Proposal, Refusal } from './types.js';
 
 /** An accepted value above the applied prefix. */
@@ -26,6 +31,8 @@ export interface LeaseRequest {
   readonly ballot: Ballot;
   readonly sent_at_ms: number;
   readonly lease_ms: number;
+  /** Up to where the leader had applied. */
+  readonly applied_through: number;
 }
 
 /** What a leader has in flight for one instance. */
@@ -56,12 +63,24 @@ export type Role =
 export interface Leader {
   readonly type: 'leader';
   readonly ballot: Ballot;
+  /** Whose promises it has: where they are no majority of the members it proposes nothing. */
+  readonly promised_by: ReadonlySet<number>;
+  /** Its promises say that everything up to here is chosen: it proposes above only. */
+  readonly prepared_above: number;
   next_instance: number;
+  /** Values accepted before this leadership, above `prepared_above`: to be proposed again. */
+  readonly recovered: Map<number, AcceptedEntry>;
+  /** Its own change of the members is in flight. */
+  changing: boolean;
   /** Highest instance that may have been chosen before this leadership: reads wait until it is applied. */
   readonly barrier: number;
   readonly in_flight: Map<number, InFlight>;
   /** For each acceptor the time, on this clock, of the newest heartbeat for which it granted the lease. */
   readonly granted: Map<number, number>;
+  /** Up to where each peer had applied when it last answered. */
+  readonly applied: Map<number, number>;
+  /** How the peers' checksum chains compare to the own one. */
+  readonly comparisons: Map<number, Comparison>;
   /** Since when it may expect to have a lease: since it leads, or since the clock jumped. */
   since_ms: number;
   /** Grants of heartbeats sent up to then are void: the clock jumped. */
@@ -91,16 +110,29 @@ export interface Restored {
   readonly longest_grant_ms: number;
   /** Everything up to here is chosen and already applied again. */
   readonly chosen_through: number;
-  /** Values accepted above. */
+  /** The link of the checksum chain at `chosen_through`. */
+  readonly chain: number;
+  /** The configuration that governs the instance after `chosen_through`, and those chosen up to there that govern later. */
+  readonly configurations: readonly Configuration[];
+  /**
+   * Everything up to here is known to be chosen. What is missing from `entries` below it is damaged on this replica's disk:
+   * it is fetched and written again before anything above is applied.
+   */
+  readonly known_through: number;
+  /** Values accepted above `chosen_through`; up to `known_through` they are the chosen ones. */
   readonly entries: readonly AcceptedEntry[];
+  /** The first instance that the log still holds. */
+  readonly retained_from: number;
 }
 
 export interface GroupConfig {
   readonly group: number;
   readonly self: number;
-  /** Ids of all acceptors, self included. */
-  readonly members: readonly number[];
   readonly options: CoreOptions;
+  /** Whether it may vote from the start; the input `voting` changes it. */
+  readonly voting: boolean;
+  /** Links the values of the checksum chain; the same on all replicas. */
+  readonly checksum: Checksum;
   /** Seeds the jitter of elections. */
   readonly seed: number;
 }
@@ -115,16 +147,31 @@ export class GroupState {
 
   chosen_through: number;
   applied_through: number;
+  /** Chosen, as this replica once knew; above the chosen prefix some of it is damaged here. */
+  readonly known_through: number;
+  retained_from: number;
+  readonly chain: Chain;
+  readonly members: Members;
+  /** Told to be a member no more. */
+  removed = false;
   claim: Claim = { from: 0, ballot: NO_BALLOT, through: 0 };
   /** When the gap below the claim was first seen at the present chosen prefix, or null. */
   gap_since_ms: number | null = null;
   fetch_sent_at_ms: number | null = null;
+  fetch_from = 0;
+  /** How often damaged instances were asked for: each time somebody else is. */
+  repair_attempts = 0;
   /** The last answer brought something; the next portion is fetched once this one is applied. */
   fetch_goes_on = false;
 
-  /** No other replica gets this one's vote before `until_ms`. `to` 0: nobody, for a lease granted before a restart. */
-  grant: { to: number; until_ms: number };
+  /**
+   * No other replica gets this one's vote before `until_ms`. `ballot` is that of the leader's newest heartbeat. `to` 0:
+   * nobody, for a lease granted before a restart.
+   */
+  grant: { to: number; ballot: Ballot; until_ms: number };
   longest_grant_ms = 0;
+
+  voting: boolean;
 
   role: Role = { type: 'follower' };
   /** Who leads, as far as known. */
@@ -132,6 +179,10 @@ export class GroupState {
   election_at_ms: number;
   highest_seen: Ballot;
   pre_vote_round = 0;
+  /** The hand-over that this leader was asked for. */
+  transfer: Transfer | null = null;
+  /** The change of the members that it was asked for. */
+  change: WaitingChange | null = null;
 
   readonly waiting: Proposal[] = [];
   waiting_bytes = 0;
@@ -144,30 +195,47 @@ export class GroupState {
   #effects: Effect[] = [];
 
   constructor(config: GroupConfig, restored: Restored, now_ms: number) {
-    assert(config.members.includes(config.self), 'a replica is a member of its group');
-    assert(new Set(config.members).size === config.members.length, 'members are distinct');
+    assert(config.options.window_max <= MEMBERS_DELAY, 'whose votes count is known for all that is in flight');
     this.config = config;
     this.now_ms = now_ms;
+    this.voting = config.voting;
     this.promised = restored.promised;
     this.highest_seen = restored.promised;
     this.chosen_through = restored.chosen_through;
     this.applied_through = restored.chosen_through;
+    this.known_through = restored.known_through;
+    this.retained_from = restored.retained_from;
+    this.members = new Members(config.self, restored.configurations);
+    this.chain = new Chain(config.checksum, { instance: restored.chosen_through, chain: restored.chain });
     this.#random = (config.seed ^ (config.group * 0x9e3779b9) ^ (config.self * 0x85ebca6b)) >>> 0;
     for (const entry of restored.entries) {
       assert(entry.instance > restored.chosen_through, 'restored entries lie above the chosen prefix');
-      this.putEntry(entry.instance, { ballot: entry.ballot, value: entry.value, durable: true, chosen: false });
+      const chosen = entry.instance <= restored.known_through;
+      this.putEntry(entry.instance, { ballot: entry.ballot, value: entry.value, durable: true, chosen });
     }
     const wait_ms = restored.longest_grant_ms === 0 ? 0 : restored.longest_grant_ms + config.options.lease_margin_ms;
-    this.grant = { to: 0, until_ms: now_ms + wait_ms };
+    this.grant = { to: 0, ballot: NO_BALLOT, until_ms: now_ms + wait_ms };
     this.election_at_ms = this.grant.until_ms + this.jitter();
   }
 
-  get quorum(): number {
-    return Math.floor(this.config.members.length / 2) + 1;
+  /** Whether damaged instances have to be fetched before anything else is applied. */
+  get repairing(): boolean {
+    return this.chosen_through < this.known_through;
   }
 
-  get peers(): readonly number[] {
-    return this.config.members.filter((member) => member !== this.config.self);
+  /** Whether this replica must not vote now: it was told so, or cannot say what it accepted in a damaged record. */
+  get withheld(): boolean {
+    return !this.voting || this.repairing;
+  }
+
+  /** Whether `id` has a vote for anything that is not chosen yet. */
+  isVoter(id: number): boolean {
+    return this.members.isVoter(this.chosen_through + 1, id);
+  }
+
+  /** Whether those for which `has` holds are a majority wherever votes may still be needed. */
+  isQuorumOfAll(has: (id: number) => boolean): boolean {
+    return this.members.isQuorumOfAll(this.chosen_through, has);
   }
 
   /** A random part of the election jitter, from the group's own generator (mulberry32). */
@@ -198,7 +266,7 @@ export class GroupState {
   }
 
   broadcast(message: Message): void {
-    for (const peer of this.peers) this.send(peer, message);
+    for (const peer of this.members.others) this.send(peer, message);
   }
 
   emit(effect: Effect): void {

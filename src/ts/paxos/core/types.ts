@@ -3,6 +3,8 @@
  * (messages). Time is a number of milliseconds on the replica's own monotonic clock; it enters with each input.
  */
 import type { Ballot } from './ballot.js';
+import type { Configuration } from './members.js';
+import type { Member } from './roster.js';
 
 /** An accepted value as it travels and as a restart hands it back. */
 export interface AcceptedEntry {
@@ -36,15 +38,35 @@ export type Message =
   | { readonly type: 'accepted'; readonly ballot: Ballot; readonly instances: readonly number[] }
   /** A ballot below the promise was refused. */
   | { readonly type: 'reject'; readonly ballot: Ballot; readonly promised: Ballot }
-  /** Asks for a lease of `lease_ms`, tells what is chosen. `sent_at_ms` is on the leader's clock, echoed by the reply. */
+  /**
+   * Asks for a lease of `lease_ms`, tells what is chosen and up to where the leader has applied it. `sent_at_ms` is on
+   * the leader's clock, echoed by the reply.
+   */
   | {
       readonly type: 'heartbeat';
       readonly ballot: Ballot;
       readonly chosen_through: number;
+      readonly applied_through: number;
       readonly sent_at_ms: number;
       readonly lease_ms: number;
     }
-  | { readonly type: 'heartbeat_reply'; readonly ballot: Ballot; readonly sent_at_ms: number }
+  /** Whether the lease is granted, and a link of the own chain at or below what the leader has applied, if possible. */
+  | {
+      readonly type: 'heartbeat_reply';
+      readonly ballot: Ballot;
+      readonly sent_at_ms: number;
+      readonly granted: boolean;
+      readonly instance: number;
+      readonly chain: number;
+    }
+  /** The sender has given up its lease at `ballot`: the grant that belongs to it ends. */
+  | { readonly type: 'release'; readonly ballot: Ballot }
+  /** The same, and the receiver shall lead: it has applied everything. */
+  | { readonly type: 'take_over'; readonly ballot: Ballot }
+  /** The receiver is a member no more, and nothing needs its vote. */
+  | { readonly type: 'removed' }
+  /** A majority's chain has this link, the receiver's another: it has applied something that was not chosen. */
+  | { readonly type: 'diverged'; readonly instance: number; readonly chain: number }
   /** Asks for chosen values from `from` on. */
   | { readonly type: 'fetch'; readonly from: number; readonly through: number }
   /** Chosen values, ascending. Empty if the peer cannot serve them. */
@@ -58,6 +80,24 @@ export interface Proposal {
   readonly deadline_ms: number;
 }
 
+/** Where a replica goes on that got another one's state. */
+export interface Snapshot {
+  /** The last instance in the state. */
+  readonly through: number;
+  /** The link of the checksum chain there. */
+  readonly chain: number;
+  /** The configuration that governs the instance after it, and those that were chosen up to there and govern later. */
+  readonly configurations: readonly Configuration[];
+}
+
+/** One step from the present members to others; a voter comes or goes, or one takes the place of another. */
+export type MembersChange =
+  | { readonly type: 'add_learner'; readonly member: Omit<Member, 'role'> }
+  | { readonly type: 'promote'; readonly id: number }
+  | { readonly type: 'remove'; readonly id: number }
+  /** `by`, a learner or a newcomer, takes the place and the role of `id`. */
+  | { readonly type: 'replace'; readonly id: number; readonly by: Omit<Member, 'role'> };
+
 export type Input =
   | { readonly type: 'tick' }
   | { readonly type: 'message'; readonly from: number; readonly message: Message }
@@ -67,10 +107,46 @@ export type Input =
   /** All appends up to and including `append` are on stable storage. */
   | { readonly type: 'durable'; readonly append: number }
   /** The clock cannot be trusted across the last moments (the machine was suspended): leases held are void. */
-  | { readonly type: 'clock_jump' };
+  | { readonly type: 'clock_jump' }
+  /** Whether this replica may vote. Without a vote it promises, accepts and grants nothing and fetches what is chosen. */
+  | { readonly type: 'voting'; readonly allowed: boolean }
+  /** The state of another replica is complete and durable here. */
+  | { readonly type: 'snapshot_installed'; readonly snapshot: Snapshot }
+  /** The log holds nothing below this instance any more. */
+  | { readonly type: 'retained'; readonly from: number }
+  /** Change the members. Answered as a proposal is: by `members` with this id, or by `refuse`. */
+  | {
+      readonly type: 'change_members';
+      readonly id: number;
+      readonly deadline_ms: number;
+      readonly change: MembersChange;
+    }
+  /** Hand the leadership over to this voter, or to the one that is best caught up. Answered by an effect. */
+  | { readonly type: 'transfer'; readonly to: number | null };
 
 /** Why a proposal failed. Only a timeout leaves the outcome unknown. */
-export type Refusal = 'NOT_MASTER' | 'NO_MASTER' | 'PROPOSE_TIMEOUT' | 'PROPOSE_FAST_REJECT' | 'SIZE_TOO_LARGE';
+export type Refusal =
+  | 'NOT_MASTER'
+  | 'NO_MASTER'
+  | 'PROPOSE_TIMEOUT'
+  | 'PROPOSE_FAST_REJECT'
+  | 'SIZE_TOO_LARGE'
+  /** Another change of the members is not settled yet. */
+  | 'MEMBERS_PENDING'
+  /** There can be no such change. */
+  | 'MEMBERS_INVALID'
+  /** Who shall get a vote has not caught up. */
+  | 'MEMBERS_LAGS';
+
+/** Why a leader does not hand over: it goes on leading, or does not lead. */
+export type TransferRefusal =
+  | 'NOT_MASTER'
+  | 'NO_MASTER'
+  | 'TRANSFER_PENDING'
+  | 'TRANSFER_SELF'
+  | 'TRANSFER_UNKNOWN'
+  | 'TRANSFER_LAGS'
+  | 'TRANSFER_TIMEOUT';
 
 /** What an append writes. */
 export type LogWrite =
@@ -96,6 +172,15 @@ export type Effect =
       readonly proposals: readonly number[] | null;
     }
   | { readonly type: 'refuse'; readonly proposal: number; readonly reason: Refusal; readonly master: number | null }
+  /** A change of the members was applied, `proposal` that of whoever asked for it here. It governs later instances. */
+  | { readonly type: 'members'; readonly configuration: Configuration; readonly proposal: number | null }
+  /** This replica is a member no more. */
+  | { readonly type: 'removed' }
+  /** The leadership was handed over: this replica does not lead any more. */
+  | { readonly type: 'transferred'; readonly to: number }
+  | { readonly type: 'transfer_refused'; readonly reason: TransferRefusal; readonly master: number | null }
+  /** A peer needs instances that the log does not hold any more: send it a snapshot. Repeated while it asks. */
+  | { readonly type: 'serve_snapshot'; readonly to: number }
   /** Read chosen entries from the log and send them to a peer as `learn`. */
   | { readonly type: 'serve_fetch'; readonly to: number; readonly from: number; readonly through: number };
 
@@ -115,7 +200,7 @@ export interface CoreOptions {
   /** A gap that lasts this long is fetched. */
   readonly fetch_delay_ms: number;
   readonly fetch_timeout_ms: number;
-  /** Instances in flight at a leader. */
+  /** Instances in flight at a leader, at most MEMBERS_DELAY. */
   readonly window_max: number;
   /** Bytes of the commands that are batched into one value; a larger command travels alone. */
   readonly batch_bytes_max: number;
@@ -128,6 +213,8 @@ export interface CoreOptions {
   readonly accepted_ahead_bytes_max: number;
   /** A replica this many instances behind a voter gets no pre-vote from it. */
   readonly candidate_lag_max: number;
+  /** A hand-over of the leadership that is not done in this time is given up. */
+  readonly transfer_timeout_ms: number;
 }
 
 export const DEFAULT_CORE_OPTIONS: CoreOptions = {
@@ -146,4 +233,5 @@ export const DEFAULT_CORE_OPTIONS: CoreOptions = {
   waiting_bytes_max: 64 * 1024 * 1024,
   accepted_ahead_bytes_max: 64 * 1024 * 1024,
   candidate_lag_max: 4096,
+  transfer_timeout_ms: 400,
 };

@@ -1,19 +1,23 @@
 /**
  * The bytes of a value, the unit that Paxos chooses (docs/internals/paxos.md, "Values"). All integers little-endian:
  *
- *   0  u8   kind: 0 no-operation, 1 batch of commands
+ *   0  u8   kind: 0 no-operation, 1 batch of commands, 2 members
  *   1  u8   version of the kind, 1
  *   2  u16  zero
- *   4  u32  number of commands
+ *   4  u32  number of commands, or of members
  *   8  u64  origin: the ballot under which the value was first proposed; it stays when a later leader proposes it again
  *  16  u32  length of each command
  *      ...  the commands
+ *
+ * After the head of a members value comes what roster.ts says.
  */
 import { assert, PhxError } from '../../errors.js';
 import { type Ballot, ballotFrom } from './ballot.js';
+import { type Roster, readRoster, rosterBytes } from './roster.js';
 
 const KIND_NOOP = 0;
 const KIND_BATCH = 1;
+const KIND_MEMBERS = 2;
 const VERSION = 1;
 const HEAD_BYTES = 16;
 const LENGTH_BYTES = 4;
@@ -54,22 +58,39 @@ export function batchValue(origin: Ballot, commands: readonly (readonly Uint8Arr
   return value;
 }
 
+/** The members from MEMBERS_DELAY instances later on. */
+export function membersValue(origin: Ballot, roster: Roster): Uint8Array {
+  const body = rosterBytes(roster);
+  const value = head(KIND_MEMBERS, roster.members.length, origin, HEAD_BYTES + body.length);
+  value.set(body, HEAD_BYTES);
+  return value;
+}
+
+/** What a members value says, null for other values. Throws LOG_CORRUPT for one that cannot be read. */
+export function rosterOf(value: Uint8Array): Roster | null {
+  if (value[0] !== KIND_MEMBERS || value[1] !== VERSION) return null;
+  const roster = readRoster(value.subarray(HEAD_BYTES), viewOf(value).getUint32(4, true));
+  if (roster === null) throw new PhxError('LOG_CORRUPT', 'a list of members that cannot be read');
+  return roster;
+}
+
 /** The ballot under which a value was first proposed. At one instance no two values have the same origin. */
 export function originOf(value: Uint8Array): Ballot {
   return ballotFrom(Number(viewOf(value).getBigUint64(8, true)));
 }
 
-/** Finds the commands of a value. Throws LOG_CORRUPT for a kind or version that this release does not know. */
+/** Finds the commands of a value; a members value has none. Throws LOG_CORRUPT for a kind or version that this release does not know. */
 export function commandsOf(value: Uint8Array): CommandSlice[] {
   const view = viewOf(value);
   const kind = view.getUint8(0);
   const version = view.getUint8(1);
-  if ((kind !== KIND_NOOP && kind !== KIND_BATCH) || version !== VERSION) {
+  if (kind > KIND_MEMBERS || version !== VERSION) {
     throw new PhxError(
       'LOG_CORRUPT',
       `value of unknown kind ${kind} version ${version}: was it written by a newer release?`,
     );
   }
+  if (kind === KIND_MEMBERS) return [];
   const count = view.getUint32(4, true);
   const slices: CommandSlice[] = [];
   let offset = valueOverheadBytes(count);
@@ -88,10 +109,11 @@ export function commandsOf(value: Uint8Array): CommandSlice[] {
  */
 export function isAcceptable(value: Uint8Array): boolean {
   if (value.length < HEAD_BYTES) return false;
-  const known = (value[0] === KIND_NOOP || value[0] === KIND_BATCH) && value[1] === VERSION;
-  if (!known) return true;
+  const kind = value[0] ?? 0;
+  if (kind > KIND_MEMBERS || value[1] !== VERSION) return true;
   const view = viewOf(value);
   const count = view.getUint32(4, true);
+  if (kind === KIND_MEMBERS) return readRoster(value.subarray(HEAD_BYTES), count) !== null;
   let bytes = valueOverheadBytes(count);
   if (bytes > value.length) return false;
   for (let index = 0; index < count; index += 1) bytes += view.getUint32(HEAD_BYTES + index * LENGTH_BYTES, true);

@@ -1,8 +1,13 @@
-/** A simulated log: appends become durable in order after a while; a crash keeps a prefix of those that had not. */
-
+/**
+ * A simulated log: appends become durable in order after a while; a crash keeps a prefix of those that had not. It begins
+ * with a checkpoint, the state after some instance.
+ */
+import { crc32 } from 'node:zlib';
 import { NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
+import { type Configuration, Members } from '../../src/ts/paxos/core/members.js';
 import type { Restored } from '../../src/ts/paxos/core/state.js';
-import type { AcceptedEntry, LogWrite } from '../../src/ts/paxos/core/types.js';
+import type { AcceptedEntry, LogWrite, Snapshot } from '../../src/ts/paxos/core/types.js';
+import { rosterOf } from '../../src/ts/paxos/core/value.js';
 import type { Random } from './random.js';
 import type { Timeline } from './timeline.js';
 
@@ -22,6 +27,7 @@ export class SimDisk {
   readonly #random: Random;
   readonly #faults: DiskFaults;
   readonly #entries = new Map<number, AcceptedEntry>();
+  #base: Snapshot;
   #promised = NO_BALLOT;
   #longest_grant_ms = 0;
   #mark = 0;
@@ -29,10 +35,16 @@ export class SimDisk {
   #syncing = 0;
   #epoch = 0;
 
-  constructor(timeline: Timeline, random: Random, faults: DiskFaults) {
+  constructor(timeline: Timeline, random: Random, faults: DiskFaults, founders: Configuration) {
     this.#timeline = timeline;
     this.#random = random;
     this.#faults = faults;
+    this.#base = { through: 0, chain: 0, configurations: [founders] };
+  }
+
+  /** What a replica that lags too far is sent. */
+  get base(): Snapshot {
+    return this.#base;
   }
 
   /** Group commit: what waits when a sync starts becomes durable when it ends. */
@@ -50,19 +62,52 @@ export class SimDisk {
     this.#pending = [];
   }
 
-  /** What a restart reads; `apply` gets the prefix known to be chosen. */
+  /** Begins anew with a checkpoint, the own one or another's; the instances below it are deleted. */
+  rebase(base: Snapshot): void {
+    this.#base = base;
+    this.#mark = Math.max(this.#mark, base.through);
+    for (const instance of [...this.#entries.keys()]) if (instance <= base.through) this.#entries.delete(instance);
+  }
+
+  /** Everything is gone. */
+  wipe(founders: Configuration): void {
+    this.#entries.clear();
+    this.#base = { through: 0, chain: 0, configurations: [founders] };
+    this.#promised = NO_BALLOT;
+    this.#longest_grant_ms = 0;
+    this.#mark = 0;
+  }
+
+  /** Some records of values known to be chosen, above an instance, can no longer be read; how many. */
+  damage(above = 0): number {
+    const from = Math.max(this.#base.through, above) + 1;
+    const count = Math.min(this.#random.integer(1, 3), this.#mark - from + 1);
+    for (let done = 0; done < count; done += 1) this.#entries.delete(this.#random.integer(from, this.#mark));
+    return Math.max(count, 0);
+  }
+
+  /** Reads what a restart finds: `apply` gets the values known to be chosen, up to the first that cannot be read. */
   restore(apply: (entry: AcceptedEntry) => void): Restored {
-    for (let instance = 1; instance <= this.#mark; instance += 1) {
-      const entry = this.#entries.get(instance);
-      if (entry === undefined) throw new Error(`instance ${instance} below the mark ${this.#mark} is not on disk`);
+    const members = new Members(0, this.#base.configurations);
+    let { through, chain } = this.#base;
+    for (let entry = this.#entries.get(through + 1); entry !== undefined && through < this.#mark; ) {
+      through += 1;
       apply(entry);
+      chain = crc32(entry.value, chain);
+      const roster = rosterOf(entry.value);
+      if (roster !== null) members.learn(through, roster);
+      members.forget(through);
+      entry = this.#entries.get(through + 1);
     }
-    const entries = [...this.#entries.values()].filter((entry) => entry.instance > this.#mark);
     return {
       promised: this.#promised,
       longest_grant_ms: this.#longest_grant_ms,
-      chosen_through: this.#mark,
-      entries,
+      chosen_through: through,
+      chain,
+      configurations: members.list,
+      known_through: this.#mark,
+      entries: [...this.#entries.values()].filter(({ instance }) => instance > through),
+      retained_from: this.#base.through + 1,
     };
   }
 
@@ -102,7 +147,7 @@ export class SimDisk {
         this.#longest_grant_ms = write.lease_ms;
       } else {
         const { instance, ballot, value } = write;
-        this.#entries.set(instance, { instance, ballot, value });
+        if (instance > this.#base.through) this.#entries.set(instance, { instance, ballot, value });
         this.#mark = Math.max(this.#mark, write.chosen_through);
       }
     }

@@ -1,0 +1,459 @@
+/**
+ * How a cluster comes into being, and which of its replicas may vote: a step machine without input or output, clock or
+ * randomness, so that a test can drive it through every crash. docs/internals/forming.md says why it is safe; in short:
+ *
+ * - A birth agrees to one list of founders in its life, and says so only once that is on its disk.
+ * - A list has formed only when all of its founders agreed to it, so two lists that both form have no birth in common:
+ *   every replica lost its disk between them. With `form with majority` the founders of the one and a majority of the
+ *   other suffice: then it takes only the replicas that both have in common to lose theirs.
+ * - Only a founder of the formed list votes, under the birth that the list names, and in each start only after enough
+ *   others, which remember durably how far it had got, found that its folder is not an older copy.
+ */
+import { assert } from '../errors.js';
+import { type KnownPeer, PeerMemory } from './peer_memory.js';
+import { type Birth, type FounderList, type Report, sameFounders } from './report.js';
+
+/** How this birth came to its folder. */
+export type Origin =
+  | 'empty' // the folder was empty
+  | 'votes' // the folder was used by software that kept no births: its replica votes
+  | 'old' // the folder was older than what the others remember of it
+  | 'damage'; // what the folder had said can no longer be read
+
+/** What a replica keeps of itself. */
+export interface OwnRecord {
+  readonly birth: Birth;
+  readonly start: number;
+  readonly origin: Origin;
+  readonly agreed: FounderList | null;
+  readonly formed: FounderList | null;
+  /** Null: no vote. */
+  readonly member: number | null;
+}
+
+export interface FormationConfig {
+  /** 1-based place of this replica in the configuration. */
+  readonly place: number;
+  readonly replicas: number;
+  /** 64 random bits of this start of the process. */
+  readonly run: string;
+  /** How people call the replica at a place. */
+  readonly nameOf: (place: number) => string;
+}
+
+export type FormationInput =
+  /** `own` as found on the disk, with the start already raised, or new; becomes durable before anything is said. */
+  | { readonly type: 'start' }
+  /** A peer introduces itself and waits for the `answer` to its `caller` number. */
+  | { readonly type: 'hello'; readonly caller: number; readonly place: number; readonly report: Report }
+  /** A peer let this replica in, which had introduced itself as `told`, and said who it is. */
+  | { readonly type: 'welcome'; readonly place: number; readonly told: Birth; readonly report: Report }
+  /** A peer that is connected says what it is now. */
+  | { readonly type: 'status'; readonly place: number; readonly report: Report }
+  /** The connection to a peer is lost. */
+  | { readonly type: 'gone'; readonly place: number }
+  /** How much of what this replica said to the groups is durable. */
+  | { readonly type: 'position'; readonly position: number }
+  /** What was said under the birth `told` is forgotten: take another birth and give up the vote. */
+  | { readonly type: 'rebirth'; readonly told: Birth; readonly birth: Birth; readonly origin: 'old' | 'damage' }
+  /** An operator asks to form with those that are there. */
+  | { readonly type: 'form_with_majority' }
+  /** All records up to this one are on stable storage. */
+  | { readonly type: 'durable'; readonly record: number };
+
+export type Verdict =
+  | { readonly type: 'welcome' }
+  /** The caller's folder is an older copy of itself. */
+  | { readonly type: 'old'; readonly reason: string }
+  | { readonly type: 'refuse'; readonly reason: string };
+
+export type FormationOutput =
+  /** Write both durably, in one append, and say `durable`. Records are numbered 1, 2, 3, … and finish in order. */
+  | { readonly type: 'write'; readonly record: number; readonly own: OwnRecord; readonly peers: readonly KnownPeer[] }
+  | { readonly type: 'answer'; readonly caller: number; readonly verdict: Verdict }
+  /** The peer whose words were just given in is not to be talked to. */
+  | { readonly type: 'hang_up'; readonly place: number; readonly reason: string }
+  /** This replica may introduce itself: for the first time, or as another birth, on new connections. */
+  | { readonly type: 'introduce' }
+  /** What this replica says of itself has changed. */
+  | { readonly type: 'tell' }
+  | { readonly type: 'formed'; readonly founders: FounderList; readonly member: number }
+  | { readonly type: 'joining'; readonly origin: Origin }
+  | { readonly type: 'may_vote' }
+  /** At once: no vote, no answer, no leadership any more. */
+  | { readonly type: 'halt' };
+
+interface WaitingAnswer {
+  readonly record: number;
+  readonly caller: number;
+}
+
+export class Formation {
+  readonly #config: FormationConfig;
+  readonly #memory: PeerMemory;
+  #own: OwnRecord;
+  /** What of it is on the disk; null until the first record is. */
+  #durable: OwnRecord | null = null;
+  readonly #writing: { readonly record: number; readonly own: OwnRecord }[] = [];
+  #written = 0;
+  #outputs: FormationOutput[] = [];
+  #answers: WaitingAnswer[] = [];
+  #own_changed = false;
+  #peers_changed = false;
+  /** The last word of each peer, by place. */
+  readonly #heard = new Map<number, Report>();
+  /** Which birth at a place let this replica in under its present birth and start. */
+  readonly #welcomes = new Map<number, Birth>();
+  #with_majority = false;
+  #position = 0;
+  #voting = false;
+
+  /** `own` is what this start goes on with; `peers` what the disk remembers of the others. */
+  constructor(config: FormationConfig, own: OwnRecord, peers: readonly KnownPeer[]) {
+    assert(own.start >= 1, 'starts are counted from 1');
+    this.#config = config;
+    this.#own = own;
+    this.#memory = new PeerMemory(peers);
+  }
+
+  /** Takes one input and returns what has to be done, in this order. */
+  step(input: FormationInput): FormationOutput[] {
+    switch (input.type) {
+      case 'start':
+        this.#own_changed = true;
+        break;
+      case 'hello':
+        this.#onHello(input.caller, input.place, input.report);
+        break;
+      case 'welcome':
+        if (input.told === this.#own.birth && this.#heed(input.place, input.report)) {
+          this.#welcomes.set(input.place, input.report.birth);
+        }
+        break;
+      case 'status':
+        this.#heed(input.place, input.report);
+        break;
+      case 'gone':
+        this.#onGone(input.place);
+        break;
+      case 'position':
+        assert(input.position >= this.#position, 'what was durable stays so');
+        this.#position = input.position;
+        break;
+      case 'rebirth':
+        if (input.told === this.#own.birth) this.#rebirth(input.birth, input.origin);
+        break;
+      case 'form_with_majority':
+        this.#with_majority = true;
+        break;
+      case 'durable':
+        this.#onDurable(input.record);
+        break;
+    }
+    this.#advance();
+    const outputs = this.#outputs;
+    this.#outputs = [];
+    return outputs;
+  }
+
+  /** What this replica says of itself: nothing that its disk does not hold. */
+  get report(): Report {
+    assert(this.#durable !== null, 'nothing is said before the first record is durable');
+    const { birth, start, agreed, formed, member } = this.#durable;
+    // Whoever forgot that it agreed, or that the cluster has formed, forgot something.
+    const position = this.#position + (agreed === null ? 0 : 1) + (formed === null ? 0 : 1);
+    return { birth, start, run: this.#config.run, position, agreed, formed, member };
+  }
+
+  /** Whether this replica may take part in the groups. */
+  get may_vote(): boolean {
+    return this.#voting;
+  }
+
+  /** Whether what the replica at a place says may count in the groups. */
+  isVoter(place: number): boolean {
+    const report = this.#heard.get(place);
+    const founders = this.#own.formed;
+    if (report === undefined || founders === null) return false;
+    const founder = founders[place - 1] ?? null;
+    return founder === null ? report.member !== null : report.birth === founder;
+  }
+
+  /** What keeps this replica from voting, as a sentence for people; empty if nothing does. */
+  get obstacle(): string {
+    if (this.#voting) return '';
+    if (this.#durable === null) return 'its first record is not on the disk yet';
+    const { formed, member, agreed } = this.#own;
+    if (formed !== null) return member === null ? this.#joiningSentence() : this.#unwelcomedSentence();
+    return agreed === null ? this.#unacquaintedSentence() : this.#disagreementSentence(agreed);
+  }
+
+  get #quorum(): number {
+    return Math.floor(this.#config.replicas / 2) + 1;
+  }
+
+  get #others(): number[] {
+    const places = Array.from({ length: this.#config.replicas }, (_, index) => index + 1);
+    return places.filter((place) => place !== this.#config.place);
+  }
+
+  #onHello(caller: number, place: number, report: Report): void {
+    const verdict = this.#judge(place, report);
+    if (verdict.type !== 'welcome') {
+      this.#outputs.push({ type: 'answer', caller, verdict });
+      return;
+    }
+    this.#hear(place, report);
+    // Also where nothing is new: it may still be on its way to the disk.
+    this.#answers.push({ record: this.#written + (this.#peers_changed ? 1 : 0), caller });
+  }
+
+  /** What a birth agreed to stays true; that it is there does not. */
+  #onGone(place: number): void {
+    const report = this.#heard.get(place);
+    if (report?.agreed === null && report.formed === null) this.#heard.delete(place);
+  }
+
+  /** Takes the word of a peer that is connected; false if that should end. */
+  #heed(place: number, report: Report): boolean {
+    const verdict = this.#judge(place, report);
+    if (verdict.type === 'welcome') {
+      this.#hear(place, report);
+      return true;
+    }
+    this.#outputs.push({ type: 'hang_up', place, reason: verdict.reason });
+    return false;
+  }
+
+  #hear(place: number, report: Report): void {
+    this.#heard.set(place, report);
+    if (this.#memory.remember(place, report, this.#own.formed?.[place - 1] ?? null)) this.#peers_changed = true;
+  }
+
+  #judge(place: number, report: Report): Verdict {
+    const { formed } = this.#own;
+    if (this.#memory.isOld(report)) {
+      return { type: 'old', reason: 'it had said more before than its folder remembers: the folder is an older copy' };
+    }
+    if (formed !== null && report.formed !== null && !sameFounders(formed, report.formed)) {
+      return { type: 'refuse', reason: 'its cluster was formed by other founders than this one' };
+    }
+    // Where no list names the founder, the first one that is met is taken for it.
+    const nameless = formed !== null && (formed[place - 1] ?? null) === null;
+    if (nameless && report.member !== null && this.#memory.otherVoter(place, report.birth) !== null) {
+      return { type: 'old', reason: 'another folder votes in its place: this one is an older copy' };
+    }
+    return { type: 'welcome' };
+  }
+
+  #rebirth(birth: Birth, origin: 'old' | 'damage'): void {
+    const { start, formed } = this.#own;
+    this.#own = { birth, start, origin, agreed: null, formed, member: null };
+    this.#own_changed = true;
+    this.#position = 0;
+    this.#welcomes.clear();
+    if (this.#voting) this.#outputs.push({ type: 'halt' });
+    this.#voting = false;
+  }
+
+  #onDurable(record: number): void {
+    assert(record <= this.#written, 'only what was written becomes durable');
+    const before = this.#durable;
+    while ((this.#writing[0]?.record ?? Number.POSITIVE_INFINITY) <= record) {
+      this.#durable = this.#writing.shift()?.own ?? this.#durable;
+    }
+    const due = this.#answers.filter((answer) => answer.record <= record);
+    this.#answers = this.#answers.filter((answer) => answer.record > record);
+    for (const { caller } of due) this.#outputs.push({ type: 'answer', caller, verdict: { type: 'welcome' } });
+    if (this.#durable !== null && this.#durable !== before) this.#announce(before, this.#durable);
+  }
+
+  /** Says what the disk holds now and did not hold before. */
+  #announce(before: OwnRecord | null, now: OwnRecord): void {
+    if (before?.birth !== now.birth) this.#outputs.push({ type: 'introduce' });
+    else this.#outputs.push({ type: 'tell' });
+    const { formed, member, origin } = now;
+    if (formed === null || (before?.formed !== null && before?.birth === now.birth)) return;
+    if (member === null) this.#outputs.push({ type: 'joining', origin });
+    else this.#outputs.push({ type: 'formed', founders: formed, member });
+  }
+
+  #advance(): void {
+    if (this.#durable !== null) {
+      if (this.#own.formed === null) this.#adoptFormed();
+      if (this.#own.formed === null && this.#own.agreed === null) this.#tryAgree();
+      if (this.#own.formed === null && this.#own.agreed !== null) this.#tryForm(this.#own.agreed);
+    }
+    this.#write();
+    this.#tryVote();
+  }
+
+  /** A cluster that a peer knows to exist is the cluster. Who is not among its founders has no vote in it. */
+  #adoptFormed(): void {
+    const witness = [...this.#heard.values()].find(({ formed }) => formed !== null);
+    if (witness !== undefined && witness.formed !== null) this.#form(witness.formed);
+  }
+
+  #form(founders: FounderList): void {
+    const { place } = this.#config;
+    const member = founders[place - 1] === this.#own.birth ? place : null;
+    this.#own = { ...this.#own, formed: founders, member };
+    this.#own_changed = true;
+  }
+
+  #tryAgree(): void {
+    const present = this.#present();
+    const proposals = this.#othersLists();
+    const complete = present.every((birth) => birth !== null);
+    if (complete && proposals.every((list) => sameFounders(list, present))) {
+      this.#agree(present);
+    } else if (this.#with_majority) {
+      const proposed = this.#bestProposal(present, proposals);
+      if (proposed !== null) this.#agree(proposed);
+      else if (proposals.length === 0 && count(present) >= this.#quorum) this.#agree(present);
+    }
+  }
+
+  #agree(founders: FounderList): void {
+    assert(this.#own.agreed === null, 'a birth agrees once');
+    this.#own = { ...this.#own, agreed: founders };
+    this.#own_changed = true;
+  }
+
+  /** The births of all that are there. */
+  #present(): FounderList {
+    const { place, replicas } = this.#config;
+    return Array.from({ length: replicas }, (_, index) =>
+      index + 1 === place ? this.#own.birth : (this.#heard.get(index + 1)?.birth ?? null),
+    );
+  }
+
+  #othersLists(): FounderList[] {
+    return [...this.#heard.values()].flatMap(({ agreed }) => (agreed === null ? [] : [agreed]));
+  }
+
+  /** The list that most others agreed to, names this birth, and can still become that of a majority. */
+  #bestProposal(present: FounderList, proposals: readonly FounderList[]): FounderList | null {
+    const named = proposals.filter((list) => {
+      const alive = list.filter((birth, index) => birth !== null && birth === present[index]).length;
+      return list[this.#config.place - 1] === this.#own.birth && alive >= this.#quorum;
+    });
+    const support = (list: FounderList): number => named.filter((other) => sameFounders(list, other)).length;
+    return named.reduce<FounderList | null>(
+      (best, list) => (best === null || support(list) > support(best) ? list : best),
+      null,
+    );
+  }
+
+  #tryForm(agreed: FounderList): void {
+    const missing = this.#disagreeing(agreed).length;
+    const supporters = count(agreed) - missing;
+    if (missing === 0 || (this.#with_majority && supporters >= this.#quorum)) this.#form(agreed);
+  }
+
+  /** Places whose founder on the list has not said that it agreed to the list. */
+  #disagreeing(list: FounderList): number[] {
+    return this.#others.filter((place) => {
+      const founder = list[place - 1] ?? null;
+      const report = this.#heard.get(place);
+      if (founder === null) return false;
+      return report?.birth !== founder || report.agreed === null || !sameFounders(report.agreed, list);
+    });
+  }
+
+  #tryVote(): void {
+    if (this.#voting || this.#durable?.birth !== this.#own.birth) return;
+    if (this.#durable.formed === null || this.#durable.member === null) return;
+    if (this.#witnesses().length < this.#quorum - 1) return;
+    this.#voting = true;
+    this.#outputs.push({ type: 'may_vote' });
+  }
+
+  /** Places whose voter let this replica in, in this start: it remembers durably how far this replica is. */
+  #witnesses(): number[] {
+    return this.#others.filter(
+      (place) => this.isVoter(place) && this.#welcomes.get(place) === this.#heard.get(place)?.birth,
+    );
+  }
+
+  /** A change of this replica, and what somebody waits for, is written at once; the rest when nothing else is written. */
+  #write(): void {
+    const waited_for = this.#answers.some(({ record }) => record > this.#written);
+    const lazy = this.#peers_changed && (waited_for || this.#writing.length === 0) && this.#durable !== null;
+    if (this.#own_changed || lazy) {
+      this.#written += 1;
+      this.#writing.push({ record: this.#written, own: this.#own });
+      const { record, own, peers } = { record: this.#written, own: this.#own, peers: this.#memory.list() };
+      this.#outputs.push({ type: 'write', record, own, peers });
+      this.#own_changed = false;
+      this.#peers_changed = false;
+    }
+    if (this.#writing.length > 0) return;
+    for (const { caller } of this.#answers)
+      this.#outputs.push({ type: 'answer', caller, verdict: { type: 'welcome' } });
+    this.#answers = [];
+  }
+
+  #joiningSentence(): string {
+    const reasons: Readonly<Record<Origin, string>> = {
+      empty: 'its folder was empty, but the cluster exists',
+      old: 'its folder is older than what it had told the others',
+      damage: 'a damaged record of its folder may have held a vote',
+      votes: 'its folder is of another cluster',
+    };
+    return (
+      `it has no vote: ${reasons[this.#own.origin]}. It may have forgotten what it promised, so it neither votes nor ` +
+      'serves until it has been made a new member in its own place; the other replicas go on without it'
+    );
+  }
+
+  #unwelcomedSentence(): string {
+    const missing = this.#quorum - 1 - this.#witnesses().length;
+    const witnesses = this.#witnesses();
+    const awaited = this.#others.filter((place) => !witnesses.includes(place));
+    return (
+      `it votes again once ${missing} of ${this.#names(awaited)} confirmed that its folder is not an older copy: ` +
+      'start the others or look at the network'
+    );
+  }
+
+  #unacquaintedSentence(): string {
+    const absent = this.#others.filter((place) => !this.#heard.has(place));
+    const rule = `a new cluster forms only when all ${this.#config.replicas} replicas have been up together`;
+    if (absent.length > 0) return `it waits to hear from ${this.#names(absent)}: ${rule}`;
+    return `${this.#strangers(this.#present())}, and cannot form it anew: ${this.#wayOut()}`;
+  }
+
+  #disagreementSentence(agreed: FounderList): string {
+    const awaited = this.#disagreeing(agreed);
+    const changed = awaited.filter(
+      (place) => (this.#heard.get(place)?.birth ?? agreed[place - 1]) !== agreed[place - 1],
+    );
+    if (changed.length > 0)
+      return `${this.#names(changed)} lost its folder while the cluster formed: ${this.#wayOut()}`;
+    return `it waits for ${this.#names(awaited)} to agree to the founders of the new cluster`;
+  }
+
+  #strangers(present: FounderList): string {
+    const differing = this.#others.filter((place) => {
+      const agreed = this.#heard.get(place)?.agreed ?? null;
+      return agreed !== null && !sameFounders(agreed, present);
+    });
+    return `${this.#names(differing)} agreed to other founders than those that are there`;
+  }
+
+  #wayOut(): string {
+    return (
+      'if this store never served anything, stop all of its replicas, empty their data folders and start them; ' +
+      'else start a majority of them with --form-with-majority (docs/internals/forming.md)'
+    );
+  }
+
+  #names(places: readonly number[]): string {
+    return places.map((place) => this.#config.nameOf(place)).join(', ');
+  }
+}
+
+function count(founders: FounderList): number {
+  return founders.filter((birth) => birth !== null).length;
+}

@@ -1,0 +1,57 @@
+/** The proposals whose outcome somebody waits for. */
+import { type ErrorCode, PhxError } from '../errors.js';
+import type { Refusal } from './core/types.js';
+import type { Applied } from './replicated_log.js';
+
+interface Waiter {
+  readonly resolve: (applied: Applied) => void;
+  readonly reject: (error: PhxError) => void;
+}
+
+const REFUSALS: Readonly<Record<Refusal, string>> = {
+  NOT_MASTER: 'this replica does not lead the group',
+  NO_MASTER: 'no replica is known to lead the group',
+  PROPOSE_TIMEOUT: 'not chosen in time; it may still be',
+  PROPOSE_FAST_REJECT: 'too many proposals wait',
+  SIZE_TOO_LARGE: 'the command exceeds its size limit',
+  MEMBERS_PENDING: 'another change of the members is on its way',
+  MEMBERS_INVALID: 'the members cannot be changed so',
+  MEMBERS_LAGS: 'the replica that shall vote has not caught up',
+};
+
+export class Waiters {
+  readonly #waiters = new Map<number, Waiter>();
+
+  /** Settles when `resolve`, `refuse` or `rejectAll` says so. */
+  add(proposal: number): Promise<Applied> {
+    return new Promise<Applied>((resolve, reject) => {
+      this.#waiters.set(proposal, { resolve, reject });
+    });
+  }
+
+  resolve(proposal: number, applied: Applied): void {
+    this.#take(proposal)?.resolve(applied);
+  }
+
+  refuse(proposal: number, reason: Refusal): void {
+    this.#take(proposal)?.reject(refusalError(reason));
+  }
+
+  rejectAll(error: PhxError): void {
+    for (const waiter of this.#waiters.values()) waiter.reject(error);
+    this.#waiters.clear();
+  }
+
+  /** Undefined if it was given up before. */
+  #take(proposal: number): Waiter | undefined {
+    const waiter = this.#waiters.get(proposal);
+    this.#waiters.delete(proposal);
+    return waiter;
+  }
+}
+
+export function refusalError(reason: Refusal): PhxError {
+  const code: ErrorCode = reason;
+  const retryable = reason !== 'SIZE_TOO_LARGE' && reason !== 'MEMBERS_INVALID';
+  return new PhxError(code, REFUSALS[reason], { retryable });
+}

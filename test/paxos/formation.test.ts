@@ -1,0 +1,179 @@
+/** The stories of docs/internals/forming.md, one by one. */
+import test from 'ava';
+import { Formation, type FormationOutput, type OwnRecord } from '../../src/ts/paxos/formation.js';
+import { PeerMemory } from '../../src/ts/paxos/peer_memory.js';
+import { Model } from './formation_model.js';
+import { reportOf } from './sockets.js';
+
+function modelOf(replicas: number, ...started: number[]): Model {
+  const model = new Model(replicas);
+  for (const place of started) model.start(place);
+  model.settle();
+  return model;
+}
+
+function obstacleOf(model: Model, place: number): string {
+  return model.processes.get(place)?.formation.obstacle ?? 'does not run';
+}
+
+function ownOf(seed: number, change: Partial<OwnRecord> = {}): OwnRecord {
+  const { birth } = reportOf(seed);
+  return { birth, start: 1, origin: 'empty', agreed: null, formed: null, member: null, ...change };
+}
+
+function machineOf(own: OwnRecord): Formation {
+  const machine = new Formation({ place: 1, replicas: 3, run: 'f'.repeat(16), nameOf: (id) => `R${id}` }, own, []);
+  machine.step({ type: 'start' });
+  machine.step({ type: 'durable', record: 1 });
+  return machine;
+}
+
+function kinds(outputs: readonly FormationOutput[]): string[] {
+  return outputs.map(({ type }) => type);
+}
+
+test('a cluster of one forms at once', (t) => {
+  const model = modelOf(1, 1);
+  t.deepEqual(model.voting(), [1]);
+});
+
+test('two of three wait for the third, and all three form', (t) => {
+  const model = modelOf(3, 1, 2);
+  t.deepEqual(model.voting(), []);
+  t.is(
+    obstacleOf(model, 1),
+    'it waits to hear from 3: a new cluster forms only when all 3 replicas have been up together',
+  );
+  model.start(3);
+  model.settle();
+  t.deepEqual(model.voting(), [1, 2, 3]);
+  t.is(obstacleOf(model, 1), '');
+});
+
+test('after all were stopped, a majority is enough, and one alone is not', (t) => {
+  const model = modelOf(3, 1, 2, 3);
+  model.processes.clear();
+  model.start(1);
+  model.settle();
+  t.deepEqual(model.voting(), []);
+  t.regex(obstacleOf(model, 1), /^it votes again once 1 of 2, 3 confirmed/);
+  model.start(3);
+  model.settle();
+  t.deepEqual(model.voting(), [1, 3]);
+});
+
+test('wiped replicas do not vote, however many they are', (t) => {
+  const model = modelOf(3, 1, 2, 3);
+  for (const place of [2, 3]) model.apply({ type: 'wipe', place });
+  for (const place of [2, 3]) model.start(place);
+  model.settle();
+  // Nobody asks the one that knows better: it is connected and was welcomed before, but alone it is no majority.
+  t.deepEqual(model.voting(), [1]);
+  t.regex(obstacleOf(model, 2), /^it has no vote: its folder was empty, but the cluster exists/);
+  model.processes.delete(1);
+  model.start(1);
+  model.settle();
+  t.deepEqual(model.voting(), [], 'the word of the wiped ones is worth nothing');
+  t.is(model.formed.size, 1);
+});
+
+test('a folder that is older joins without a vote', (t) => {
+  const model = modelOf(3, 1, 2, 3);
+  model.apply({ type: 'copy', place: 3 });
+  model.apply({ type: 'vote', place: 3 });
+  model.settle();
+  model.processes.delete(3);
+  model.restore(3);
+  model.start(3);
+  model.settle();
+  t.deepEqual(model.voting(), [1, 2]);
+  t.regex(obstacleOf(model, 3), /^it has no vote: its folder is older than what it had told the others/);
+});
+
+test('a disk lost while the cluster forms stops it, and people hear what to do', (t) => {
+  const machine = machineOf(ownOf(1));
+  machine.step({ type: 'status', place: 2, report: reportOf(2) });
+  t.true(kinds(machine.step({ type: 'status', place: 3, report: reportOf(3) })).includes('write'), 'it agrees');
+  machine.step({ type: 'durable', record: 2 });
+  machine.step({ type: 'durable', record: 3 });
+  t.is(machine.obstacle, 'it waits for R2, R3 to agree to the founders of the new cluster');
+  machine.step({ type: 'status', place: 3, report: reportOf(4) });
+  t.regex(machine.obstacle, /^R3 lost its folder while the cluster formed: if this store never served anything, stop/);
+});
+
+test('what form-with-majority gives up: one lost disk among those that are there makes a second cluster', (t) => {
+  const model = modelOf(3, 1, 2);
+  for (const place of [1, 2]) model.apply({ type: 'flag', place });
+  model.settle();
+  t.deepEqual(model.voting(), [1, 2]);
+  // Replica 1 alone knows of the cluster, and it is not asked.
+  model.processes.clear();
+  model.apply({ type: 'wipe', place: 2 });
+  for (const place of [2, 3]) model.start(place);
+  model.settle();
+  t.deepEqual(model.voting(), [], 'without the option they wait for it');
+  for (const place of [2, 3]) model.apply({ type: 'flag', place });
+  model.settle();
+  t.is(model.formed.size, 2);
+  // The two clusters never mix.
+  model.start(1);
+  model.settle();
+  t.deepEqual(model.voting(), [2, 3]);
+});
+
+test('clusters with other founders do not talk to each other', (t) => {
+  const founders = [1, 2, 3].map((seed) => reportOf(seed).birth);
+  const machine = machineOf(ownOf(1, { agreed: founders, formed: founders, member: 1 }));
+  const report = reportOf(5, { formed: [founders[0] ?? null, reportOf(5).birth, null], member: 2 });
+  const outputs = machine.step({ type: 'hello', caller: 1, place: 2, report });
+  const reason = 'its cluster was formed by other founders than this one';
+  t.deepEqual(outputs, [{ type: 'answer', caller: 1, verdict: { type: 'refuse', reason } }]);
+  t.deepEqual(kinds(machine.step({ type: 'status', place: 2, report })), ['hang_up']);
+});
+
+test('a caller waits until it is remembered; one that is known is let in at once', (t) => {
+  const machine = machineOf(ownOf(1));
+  const first = machine.step({ type: 'hello', caller: 1, place: 2, report: reportOf(2) });
+  t.deepEqual(kinds(first), ['write']);
+  t.deepEqual(kinds(machine.step({ type: 'hello', caller: 2, place: 2, report: reportOf(2) })), []);
+  const answers = machine.step({ type: 'durable', record: 2 });
+  t.deepEqual(
+    answers,
+    [1, 2].map((caller) => ({ type: 'answer', caller, verdict: { type: 'welcome' } })),
+  );
+  const again = machine.step({ type: 'hello', caller: 3, place: 2, report: reportOf(2) });
+  t.deepEqual(again, [{ type: 'answer', caller: 3, verdict: { type: 'welcome' } }]);
+});
+
+test('how far a peer has got is written when nothing else is, once for all that comes meanwhile', (t) => {
+  const machine = machineOf(ownOf(1));
+  const status = (position: number) => machine.step({ type: 'status', place: 2, report: reportOf(2, { position }) });
+  t.deepEqual(kinds(status(1)), ['write']);
+  for (const position of [2, 3, 4]) t.deepEqual(status(position), []);
+  const [write] = machine.step({ type: 'durable', record: 2 });
+  t.like(write, { type: 'write', record: 3 });
+  t.is(write?.type === 'write' ? write.peers[0]?.position : null, 4);
+  t.deepEqual(status(4), []);
+  t.deepEqual(machine.step({ type: 'durable', record: 3 }), []);
+});
+
+test('who votes under a list without names is known by the first birth that does', (t) => {
+  const nameless = ownOf(1, { origin: 'votes', formed: [null, null, null], member: 1 });
+  const machine = machineOf(nameless);
+  const claim = { formed: [null, null, null], member: 2 };
+  t.deepEqual(kinds(machine.step({ type: 'hello', caller: 1, place: 2, report: reportOf(2, claim) })), ['write']);
+  const [answer] = machine.step({ type: 'hello', caller: 2, place: 2, report: reportOf(5, claim) });
+  t.like(answer, { caller: 2, verdict: { type: 'old' } });
+  machine.step({ type: 'status', place: 2, report: reportOf(6, { ...claim, member: null }) });
+  t.false(machine.isVoter(2), 'one that joins is welcome, and does not vote');
+});
+
+test('memory of births is bounded, and keeps the founder', (t) => {
+  const memory = new PeerMemory([]);
+  const founder = reportOf(1).birth;
+  for (let seed = 1; seed <= 20; seed += 1) memory.remember(2, reportOf(seed), founder);
+  t.deepEqual(
+    memory.list().map(({ birth }) => birth),
+    [1, 18, 19, 20].map((seed) => reportOf(seed).birth),
+  );
+});

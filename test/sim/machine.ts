@@ -1,0 +1,232 @@
+/** A machine: clocks, a disk, and at most one process of its replica, which may be paused, asleep or dead. */
+import { type Identity, logIdentity } from '../../src/ts/paxos/identity.js';
+import type { Replica as Address } from '../../src/ts/paxos/replicated_log.js';
+import { SimDisk } from '../wal/sim_disk.js';
+import { BallastLedger } from './ballast.js';
+import { damage } from './damage.js';
+import type { Call } from './files.js';
+import { afterPowerCut } from './power_cut.js';
+import { Replica } from './replica.js';
+import type { World } from './world.js';
+
+const CALL_MEAN_MS = 0.05;
+const SLOW_DISK_FACTOR = 30;
+
+export class Machine {
+  readonly id: number;
+  readonly identity: Identity;
+  readonly replicas: readonly Address[];
+  disk = new SimDisk();
+  ballast = new BallastLedger();
+  process: Replica | null = null;
+  slow = false;
+  full = false;
+  /** Bytes of its log were damaged. */
+  damaged = false;
+  /** Its replica does not come back in this run. */
+  lost = false;
+  /** Its replica forgot what it had said: it has no vote for the rest of the run. */
+  voteless = false;
+  /** Its replica has voted. */
+  voted = false;
+  /** Positions of the folder since it was last started that peers remember. */
+  readonly #remembered = new Map<number, number>();
+  /** The folder as it was before an earlier start, and a position that it does not exceed, once it is known. */
+  #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger; position: number | null } | null = null;
+  readonly #applied: number[];
+  readonly #world: World;
+  readonly #rate: number;
+  #monotonic_offset_ms: number;
+  #wall_offset_ms: number;
+  #paused_until_ms = 0;
+  /** Since when it sleeps: its monotonic clock stands still. */
+  #asleep_since_ms: number | null = null;
+  #backlog: (() => void)[] = [];
+  #at_rest = true;
+
+  constructor(world: World, id: number, replicas: readonly Address[]) {
+    const { random, plan } = world;
+    this.#world = world;
+    this.id = id;
+    this.identity = { cluster: 'simulated', replica: id, groups: plan.groups };
+    this.replicas = replicas;
+    this.#applied = new Array<number>(plan.groups).fill(0);
+    this.#rate = 1 + random.between(-plan.faults.drift, plan.faults.drift);
+    this.#monotonic_offset_ms = random.between(0, 1e6);
+    this.#wall_offset_ms = random.between(1e12, 2e12);
+  }
+
+  monotonic_ms(): number {
+    const now_ms = this.#asleep_since_ms ?? this.#world.timeline.now_ms;
+    return now_ms * this.#rate + this.#monotonic_offset_ms;
+  }
+
+  wall_ms(): number {
+    return this.#world.timeline.now_ms + this.#wall_offset_ms;
+  }
+
+  /** Up to where it applied, in any life of its process. */
+  appliedThrough(group: number): number {
+    return this.#applied[group] ?? 0;
+  }
+
+  applied(group: number, instance: number): void {
+    this.#applied[group] = Math.max(instance, this.appliedThrough(group));
+  }
+
+  remembered(by: number, position: number): void {
+    this.#remembered.set(by, position);
+    if (this.#copy !== null) this.#copy.position ??= position;
+  }
+
+  /** Whether a peer remembers that the folder was further than its older copy. */
+  isCopyKnown(to: number): boolean {
+    const position = this.#copy?.position ?? Number.POSITIVE_INFINITY;
+    return (this.#remembered.get(to) ?? 0) > position;
+  }
+
+  setWallClock(by_ms: number): void {
+    this.#wall_offset_ms += by_ms;
+    this.#world.trace(`${this.id} sets its clock by ${by_ms.toFixed(0)} ms`);
+  }
+
+  get paused(): boolean {
+    return this.#world.timeline.now_ms < this.#paused_until_ms;
+  }
+
+  duration_ms(call: Call): number {
+    const { random, plan, healing } = this.#world;
+    if (call !== 'sync' && call !== 'syncFolder') return random.wait(CALL_MEAN_MS);
+    const { sync_mean_ms, stall } = plan.faults;
+    const stalled = !healing && random.chance(stall);
+    return random.wait(sync_mean_ms) * (stalled ? 100 : 1) * (this.slow ? SLOW_DISK_FACTOR : 1);
+  }
+
+  /** Starts the replica's process. */
+  start(): void {
+    if (this.process !== null || this.lost) return;
+    if (this.#at_rest) this.#ageDisk();
+    this.#at_rest = false;
+    this.#remembered.clear();
+    const replica = new Replica(this.#world, this);
+    this.process = replica;
+    this.#world.trace(`${this.id} starts`);
+    void replica.start();
+  }
+
+  /** The process dies, or the machine loses its power, and starts again after a while. */
+  crash(): void {
+    this.end(this.#world.random.chance(this.#world.plan.faults.power_cut));
+  }
+
+  end(power_cut: boolean): void {
+    const { process } = this;
+    if (process === null) return;
+    const world = this.#world;
+    if (world.checkers.some((_, group) => process.leads(group))) world.sometimes('a leader crashes');
+    world.trace(`${this.id} ${power_cut ? 'loses its power' : 'dies'}`);
+    process.kill();
+    this.process = null;
+    this.#wake();
+    this.#paused_until_ms = 0;
+    this.#backlog = [];
+    if (power_cut) {
+      this.disk = afterPowerCut(this.disk, world.random);
+      this.#at_rest = true;
+    }
+    const down_ms = world.random.wait(world.random.pick([5, 1_000]));
+    world.timeline.after(down_ms, () => this.start());
+  }
+
+  /** The replica stays away: its log is damaged. */
+  lose(): void {
+    this.lost = true;
+    this.process?.kill();
+    this.process = null;
+  }
+
+  /** Stops the process as an operator does, and starts it again. */
+  async restartCleanly(): Promise<void> {
+    const { process } = this;
+    if (process?.node === null || process === null) return;
+    this.#world.trace(`${this.id} is stopped`);
+    await process.stop();
+    if (!process.alive) return;
+    this.#world.sometimes('a clean restart');
+    this.end(false);
+  }
+
+  /** Runs what a process does next, once the machine lets it. */
+  deliver(process: Replica, run: () => void): void {
+    if (!this.paused) run();
+    else {
+      this.#backlog.push(() => {
+        if (process.alive) this.deliver(process, run);
+      });
+    }
+  }
+
+  /** The process stands still; its clocks go on. */
+  pause(duration_ms: number): void {
+    const { timeline } = this.#world;
+    this.#paused_until_ms = Math.max(this.#paused_until_ms, timeline.now_ms + duration_ms);
+    this.#world.trace(`${this.id} pauses for ${duration_ms.toFixed(0)} ms`);
+    timeline.after(duration_ms, () => this.#resume());
+  }
+
+  /** The whole machine stands still, and its monotonic clock with it. */
+  sleep(duration_ms: number): void {
+    this.#asleep_since_ms ??= this.#world.timeline.now_ms;
+    this.pause(duration_ms);
+  }
+
+  /** Everything works again. */
+  heal(): void {
+    this.slow = false;
+    this.full = false;
+    this.#paused_until_ms = 0;
+    this.#resume();
+    this.start();
+  }
+
+  #resume(): void {
+    if (this.paused) return;
+    this.#wake();
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    for (const run of backlog) this.#world.timeline.after(0, run);
+  }
+
+  #wake(): void {
+    if (this.#asleep_since_ms === null) return;
+    this.#monotonic_offset_ms -= (this.#world.timeline.now_ms - this.#asleep_since_ms) * this.#rate;
+    this.#asleep_since_ms = null;
+  }
+
+  /** What happened to the disk while the machine was without power. */
+  #ageDisk(): void {
+    const { plan } = this.#world;
+    if (this.#world.strikes(plan.faults.wipe) && this.#world.mayLoseDisk(this)) {
+      this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a disk is wiped');
+    } else if (this.#copy !== null && this.#world.strikes(plan.faults.old_copy) && this.#world.mayRestoreCopy(this)) {
+      this.#replaceDisk(this.#copy.disk, this.#copy.ballast, 'a disk is put back');
+    } else if (this.#world.strikes(plan.faults.damage) && this.#world.mayLoseDisk(this)) {
+      const what = damage(this.disk, logIdentity(this.identity), this.#world.random);
+      if (what === null) return;
+      this.damaged = true;
+      this.#world.trace(`${this.id} is damaged: ${what}`);
+      this.#world.sometimes('a disk is damaged');
+    } else if (this.#copy === null && this.#world.strikes(plan.faults.old_copy)) {
+      this.#copy = { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), position: null };
+    }
+  }
+
+  #replaceDisk(disk: SimDisk, ballast: BallastLedger, how: string): void {
+    this.disk = disk;
+    this.ballast = ballast;
+    this.#copy = null;
+    this.voteless = true;
+    this.#world.trace(`${this.id}: ${how}`);
+    this.#world.sometimes(how);
+  }
+}
