@@ -43,7 +43,7 @@ test('filters and forms of bodies', async (t) => {
 });
 
 test('what a store wrote is explained, and what is not known is said to be so', async (t) => {
-  const ballot = ballotFrom(5 * 256 + 2);
+  const ballot = ballotFrom(5 * 65536 + 2);
   const add = encodeAdd(1_700_000_000_123, addBody(3, [testItem('paid'), testItem('due', { pub_id: 4 })]));
   const updates = [{ queue_id: 3, consumer_group: 1, prev: 99 }];
   const write = (instance: number, value: Uint8Array) => {
@@ -60,7 +60,7 @@ test('what a store wrote is explained, and what is not known is said to be so', 
   ];
   const folder = await closedLog(t, appends);
   const decoded = (await dumped(folder, '--decode')).map((record) => record.decoded);
-  const number = { number: 1282, round: 5, replica: 2 };
+  const number = { number: 327682, round: 5, replica: 2 };
   t.deepEqual(decoded[0], { type: 'promise', ballot: number });
   t.deepEqual(decoded[1], { type: 'longest_grant', lease_ms: 400 });
   const { value, ...entry_1 } = decoded[2];

@@ -5,8 +5,6 @@ import { type CoreOptions, DEFAULT_CORE_OPTIONS } from '../paxos/core/types.js';
 
 /** Bytes of a request besides its items and their framing. */
 const ENVELOPE_BYTES_MAX = 64 * 1024;
-/** Bytes of log that a store keeps for replicas that lag behind, all of its Paxos groups together. */
-const HELD_BYTES_MAX = 512 * 1024 * 1024;
 /** Longest wait for the answer of a replica far away. */
 const FAR_TIMEOUT_MAX_MS = 2_000;
 
@@ -41,11 +39,12 @@ export function coreOptions(topic: Topic): CoreOptions {
   };
 }
 
-/** When the Paxos groups get checkpoints, and what of their logs stays behind them. */
-export function checkpointOptions(topic: Topic, groups: number): CheckpointOptions {
-  return {
-    ...DEFAULT_CHECKPOINT_OPTIONS,
-    held_instances_max: topic.store_paxos_hold_log_count,
-    held_bytes_max: HELD_BYTES_MAX / groups,
-  };
-}
+/**
+ * When the Paxos groups get checkpoints. The log behind them stays until the disk is full: a replica that was away can be
+ * brought nothing but log, so what were dropped without need could leave it behind for good.
+ */
+export const STORE_CHECKPOINT_OPTIONS: CheckpointOptions = {
+  ...DEFAULT_CHECKPOINT_OPTIONS,
+  held_instances_max: Number.MAX_SAFE_INTEGER,
+  held_bytes_max: Number.POSITIVE_INFINITY,
+};
