@@ -62,6 +62,16 @@ test('what is in flight is finished first', (t) => {
   t.deepEqual(probe.transfers, ['to 2']);
 });
 
+test('without a target one that is silent is not taken', (t) => {
+  const { probe, applied } = master();
+  applied(2, 1);
+  applied(3, 1);
+  probe.pass(300);
+  applied(3, 1);
+  probe.step({ type: 'transfer', to: null });
+  t.deepEqual(probe.transfers, ['to 3']);
+});
+
 test('without a target the voter that has applied most is taken', (t) => {
   const { probe, applied } = master();
   applied(3, 1);

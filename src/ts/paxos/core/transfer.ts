@@ -11,6 +11,9 @@ import { heartbeat } from './leader.js';
 import type { GroupState, Leader } from './state.js';
 import type { TransferRefusal } from './types.js';
 
+/** A voter that grants so many heartbeats in a row not is taken for one that is down. */
+const HEARTBEATS_MISSED = 2.5;
+
 /** A hand-over that waits for its moment. */
 export interface Transfer {
   readonly to: number;
@@ -40,12 +43,20 @@ export function onTransfer(state: GroupState, to: number | null): void {
   }
 }
 
-/** The other voter that has applied most, as far as this leader knows. */
+/**
+ * The other voter that has applied most, as far as this leader knows; one that granted none of the last heartbeats only if all
+ * are like that: it may be down.
+ */
 export function bestSuccessor(state: GroupState, leader: Leader): number | null {
+  const since_ms = state.now_ms - HEARTBEATS_MISSED * state.config.options.heartbeat_ms;
+  const answers = (peer: number): boolean => (leader.granted.get(peer) ?? Number.NEGATIVE_INFINITY) >= since_ms;
+  const isBetter = (peer: number, other: number): boolean => {
+    if (answers(peer) !== answers(other)) return answers(peer);
+    return appliedAt(leader, peer) > appliedAt(leader, other);
+  };
   let best: number | null = null;
   for (const peer of state.members.voters) {
-    if (peer === state.config.self) continue;
-    if (best === null || appliedAt(leader, peer) > appliedAt(leader, best)) best = peer;
+    if (peer !== state.config.self && (best === null || isBetter(peer, best))) best = peer;
   }
   return best;
 }
