@@ -116,14 +116,24 @@ test('what a full disk has no room for waits, and all behind it, until there is 
   writer.flush();
   t.deepEqual(failures, []);
   t.is(appends.length, 0);
+  t.is(writer.waiting_bytes, 56 + 40 + PORTION_BYTES_MAX);
   refuse(null);
   writer.flush();
   t.deepEqual(
     appends.map(({ instances }) => instances),
     [[1], [2]],
   );
+  t.is(writer.waiting_bytes, 0);
   for (const { done } of appends) done(null);
   t.deepEqual(durable, ['0:1', '0:2']);
+});
+
+test('many small records are split by what they take in the log', (t) => {
+  const { writer, appends } = writing();
+  const count = PORTION_BYTES_MAX / 48 + 1;
+  for (let append = 1; append <= count; append += 1) writer.add(0, append, [record(append, 8)]);
+  writer.flush();
+  t.is(appends.length, 2);
 });
 
 test('after close nothing is reported', (t) => {

@@ -56,7 +56,7 @@ function placeOf(server: { address(): unknown }): Place {
 }
 
 function client(t: ExecutionContext, options: RpcClientOptions = {}): RpcClient {
-  const opened = new RpcClient({ socket_timeout_ms: FOREVER_MS, ...options });
+  const opened = new RpcClient({ socket_timeout_ms: FOREVER_MS, connect_timeout_ms: FOREVER_MS, ...options });
   t.teardown(() => opened.close());
   return opened;
 }

@@ -8,6 +8,8 @@ export class FailingFiles implements LogFiles {
   /** What was asked, in order. */
   readonly calls: Call[] = [];
   open_files = 0;
+  /** Called when a file is to be made. */
+  onCreate: () => void = () => undefined;
   private readonly real = new NodeFiles();
   private failing: { call: Call; after: number } | null = null;
   private full = false;
@@ -51,6 +53,7 @@ export class FailingFiles implements LogFiles {
 
   async create(path: string): Promise<LogFile> {
     this.note('create');
+    this.onCreate();
     if (this.full) throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
     return this.noted(await this.real.create(path));
   }

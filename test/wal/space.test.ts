@@ -92,6 +92,15 @@ test('when space returns the log takes appends again', async (t) => {
   }
 });
 
+test('to look for room is not to have it: the log says all the while that there is none', async (t) => {
+  const { log, files, timers } = await fullLog(t);
+  const seen: boolean[] = [];
+  files.onCreate = () => seen.push(log.low_on_space);
+  timers.runAll();
+  await log.settled();
+  t.deepEqual(seen, [true]);
+});
+
 test('truncation makes space on a full disk: the files of dead segments are used again', async (t) => {
   const { log, entries } = await fullLog(t);
   log.truncate(1, entries);

@@ -76,8 +76,8 @@ impl Keeper {
             }
             if state.keeper.retry_at.is_some_and(|at| at <= now) {
                 state.keeper.retry_at = None;
+                state.keeper.retry_due = true;
                 state.keeper.woken = true;
-                self.shared.set_low_on_space(&mut state, false);
             }
             if state.keeper.stopped {
                 return state;
@@ -131,8 +131,7 @@ impl Keeper {
         }
         self.shared.files.sync_folder(&self.shared.options.folder).map_err(|error| poisoned(&error))?;
         // What they took may be enough.
-        let mut state = self.shared.state();
-        self.shared.set_low_on_space(&mut state, false);
+        self.shared.state().keeper.retry_due = true;
         Ok(true)
     }
 
@@ -158,9 +157,10 @@ impl Keeper {
     fn prepare_spare(&mut self) -> Result<bool> {
         let mut state = self.shared.state();
         let id = state.active + 1;
-        if state.spares.has(id) || state.low_on_space {
+        if state.spares.has(id) || (state.low_on_space && !state.keeper.retry_due) {
             return Ok(false);
         }
+        state.keeper.retry_due = false;
         if state.contents.segments.len() >= SEGMENTS_MAX {
             self.lack_space(&mut state);
             return Ok(true);
@@ -169,7 +169,10 @@ impl Keeper {
         drop(state);
         match self.make_spare(id, retired) {
             Ok(spare) => {
-                self.shared.state().spares.spare = Some(spare);
+                let mut state = self.shared.state();
+                state.spares.spare = Some(spare);
+                self.shared.set_low_on_space(&mut state, false);
+                drop(state);
                 self.shared.writer_wake.notify_one();
             }
             Err(error) if is_lack_of_space(&error) => self.lack_space(&mut self.shared.state()),

@@ -51,6 +51,8 @@ pub(crate) struct KeeperState {
     pub marks_due: bool,
     /// When to try again to make a spare.
     pub retry_at: Option<Instant>,
+    /// While there is no room: it is time to try again. An attempt is no room yet.
+    pub retry_due: bool,
     pub rewritten_bytes: u64,
 }
 
@@ -119,7 +121,8 @@ impl State {
 
     /// Whether the keeper would find something to do at once.
     fn keeper_has_work(&self) -> bool {
-        let needs_spare = !self.low_on_space && !self.spares.has(self.active + 1);
+        let may_try = !self.low_on_space || self.keeper.retry_due;
+        let needs_spare = may_try && !self.spares.has(self.active + 1);
         let sparse = || self.keeper.rewriting || self.contents.sparse_before(self.active).is_some();
         let copies = || !self.keeper.copying && sparse();
         needs_spare || self.keeper.marks_due || self.contents.has_dead_before(self.active) || copies()

@@ -1,11 +1,12 @@
 /**
  * Hands the protocol's writes to the log: portions that fit into a segment, one for each turn of the event loop while the
- * disk keeps up, and no more under way than the log takes. What waits is bounded by the core's windows.
+ * disk keeps up, and no more under way than the log takes. Whoever brings more looks at `waiting_bytes` first.
  */
 import { PhxError } from '../errors.js';
 import type { LogEngine, LogRecord } from '../wal/engine.js';
+import { recordBytes } from '../wal/format.js';
 
-/** A portion is closed when it holds this much; a larger record makes one of its own. */
+/** A portion is closed when its records take this much; a larger record makes one of its own. */
 export const PORTION_BYTES_MAX = 8 * 1024 * 1024;
 /** Bytes handed to the log that are not durable yet, before further portions wait here. */
 export const UNDER_WAY_BYTES_MAX = 64 * 1024 * 1024;
@@ -24,6 +25,7 @@ export class LogWriter {
   readonly #portion_bytes_max: number;
   #portions: Portion[] = [];
   #under_way_bytes = 0;
+  #waiting_bytes = 0;
   #closed = false;
 
   /** `onDurable(group, append)`: all appends of the group up to that one are on stable storage. */
@@ -39,10 +41,16 @@ export class LogWriter {
     this.#portion_bytes_max = portion_bytes_max;
   }
 
+  /** Bytes of the records that the log has not been given yet. */
+  get waiting_bytes(): number {
+    return this.#waiting_bytes;
+  }
+
   /** Queues the records of one append of a group; they leave with `flush`. */
   add(group: number, append: number, records: readonly LogRecord[]): void {
     for (const record of records) {
-      const bytes = record.body.reduce((sum, part) => sum + part.length, 0);
+      const bytes = recordBytes(record.body.reduce((sum, part) => sum + part.length, 0));
+      this.#waiting_bytes += bytes;
       const portion = this.#portionFor(bytes);
       portion.records.push(record);
       portion.bytes += bytes;
@@ -66,6 +74,7 @@ export class LogWriter {
         return;
       }
       this.#portions.shift();
+      this.#waiting_bytes -= portion.bytes;
       this.#under_way_bytes += portion.bytes;
     }
   }
@@ -74,6 +83,7 @@ export class LogWriter {
   close(): void {
     this.#closed = true;
     this.#portions = [];
+    this.#waiting_bytes = 0;
   }
 
   #portionFor(bytes: number): Portion {

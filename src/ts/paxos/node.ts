@@ -10,7 +10,7 @@ import { type Checkpointer, type CheckpointOptions, DEFAULT_CHECKPOINT_OPTIONS }
 import type { GroupMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
 import type { Group } from './core/group.js';
-import type { CoreOptions, Effect, Input } from './core/types.js';
+import type { CoreOptions, Effect, Input, Message } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
 import type { Origin } from './formation.js';
@@ -30,6 +30,8 @@ import { VotePosition } from './vote_position.js';
 import { refusalError, Waiters } from './waiters.js';
 
 const TICK_MS = 20;
+/** While more than this waits for a slow or full disk, peers are not listened to that bring more to write. */
+const WRITES_WAITING_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Sizes in bytes. */
 export interface NodeLimits {
@@ -440,6 +442,8 @@ export class PaxosNode implements ReplicatedLog {
 
   #receive(from: number, { group, message }: GroupMessage): void {
     if (this.#closed || group >= this.groups || !this.#enrolment.isVoter(from)) return;
+    // As if it had been lost: who asks repeats it.
+    if (this.#writer.waiting_bytes > WRITES_WAITING_BYTES_MAX && asksForWrites(message)) return;
     const problem = problemOf(from, message);
     if (problem === null) this.#step(group, { type: 'message', from, message });
     else this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
@@ -485,4 +489,8 @@ export class PaxosNode implements ReplicatedLog {
     if (body === null) throw new PhxError('LOG_CORRUPT', `group ${group}: instance ${instance} is not in the log`);
     return entryOf(instance, body).value;
   }
+}
+
+function asksForWrites({ type }: Message): boolean {
+  return type === 'accept' || type === 'learn' || type === 'prepare';
 }

@@ -53,6 +53,8 @@ export class Keeper {
   private readonly log: KeptLog;
   private readonly later: Later;
   private low = false;
+  /** While `low`: it is time to try again. An attempt is no room yet. */
+  private retry_due = false;
   private running = false;
   private stopped = false;
   private woken = false;
@@ -172,16 +174,21 @@ export class Keeper {
     }
     await files.syncFolder(folder);
     // What they took may be enough.
-    this.low = false;
+    this.retry_due = true;
     return true;
   }
 
   private async prepareSpare(): Promise<boolean> {
     const { spares, active, contents } = this.log;
-    if (spares.has(active + 1) || this.low) return false;
+    if (spares.has(active + 1) || (this.low && !this.retry_due)) return false;
+    this.retry_due = false;
+    if (contents.segments.size >= SEGMENTS_MAX) {
+      this.lackSpace();
+      return true;
+    }
     try {
-      if (contents.segments.size >= SEGMENTS_MAX) this.lackSpace();
-      else await spares.prepare(active + 1);
+      await spares.prepare(active + 1);
+      this.low = false;
       this.log.spareChanged();
     } catch (error) {
       if (!isLackOfSpace(error)) throw error;
@@ -196,7 +203,7 @@ export class Keeper {
     this.cancelRetry?.();
     this.cancelRetry = this.later(SPACE_RETRY_MS, () => {
       this.cancelRetry = null;
-      this.low = false;
+      this.retry_due = true;
       this.wake();
     });
   }
