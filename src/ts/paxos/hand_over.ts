@@ -1,41 +1,48 @@
 /** Who waits until the leadership of groups is handed over. */
+import type { Ballot } from './core/ballot.js';
+import type { Group } from './core/group.js';
+
+/** Somebody else leads; this replica was elected once more; it was refused, or the time is over. */
+export type HandOverOutcome = 'done' | 'back' | 'failed';
 
 interface Waiting {
-  /** The ballot at which this replica led. */
-  readonly ballot: number;
-  readonly settle: (handed_over: boolean) => void;
+  /** The highest ballot that this replica had heard of when it led. */
+  readonly ballot: Ballot;
+  readonly settle: (outcome: HandOverOutcome) => void;
 }
 
 export class HandOvers {
   readonly #waiting = new Map<number, Waiting>();
 
-  /** Resolves to whether somebody else leads the group, at a higher ballot than `ballot`. */
-  begin(group: number, ballot: number): Promise<boolean> {
-    this.#settle(group, false);
-    return new Promise((resolve) => {
-      this.#waiting.set(group, { ballot, settle: resolve });
+  /** Waits for what becomes of a group that this replica leads, and is about to hand over. */
+  begin(group: number, core: Group): Promise<HandOverOutcome> {
+    this.#settle(group, 'failed');
+    return new Promise((settle) => {
+      this.#waiting.set(group, { ballot: core.highest_ballot, settle });
     });
   }
 
   /** The group refused. */
   refused(group: number): void {
-    this.#settle(group, false);
+    this.#settle(group, 'failed');
   }
 
-  /** How a group stands now: the new leader has spoken, or not yet. */
-  look(group: number, ballot: number, led_by_other: boolean): void {
+  /** Looks how a group stands now: whether a new leader has spoken. */
+  look(group: number, self: number, core: Group): void {
     const waiting = this.#waiting.get(group);
-    if (waiting !== undefined && led_by_other && ballot > waiting.ballot) this.#settle(group, true);
+    if (waiting === undefined || core.highest_ballot <= waiting.ballot) return;
+    if (core.role === 'leader') this.#settle(group, 'back');
+    else if (core.leader !== null && core.leader !== self) this.#settle(group, 'done');
   }
 
   /** Nobody waits any longer. */
   giveUp(): void {
-    for (const group of [...this.#waiting.keys()]) this.#settle(group, false);
+    for (const group of [...this.#waiting.keys()]) this.#settle(group, 'failed');
   }
 
-  #settle(group: number, handed_over: boolean): void {
+  #settle(group: number, outcome: HandOverOutcome): void {
     const waiting = this.#waiting.get(group);
     this.#waiting.delete(group);
-    waiting?.settle(handed_over);
+    waiting?.settle(outcome);
   }
 }

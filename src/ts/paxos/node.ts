@@ -14,7 +14,7 @@ import type { CoreOptions, Effect, Input, Message } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
 import type { Origin } from './formation.js';
-import { HandOvers } from './hand_over.js';
+import { type HandOverOutcome, HandOvers } from './hand_over.js';
 import type { Identity } from './identity.js';
 import { LogWriter, PORTION_BYTES_MAX } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
@@ -233,17 +233,21 @@ export class PaxosNode implements ReplicatedLog {
    * Resolves when these lead, or when the time of a lease is over: to the number of groups that it led and others lead now.
    */
   async handOver(): Promise<number> {
-    const handed_over: Promise<boolean>[] = [];
-    for (let group = 0; group < this.groups; group += 1) {
-      const core = this.#group(group);
-      if (core.role !== 'leader' || this.#closed || !this.#enrolment.may_vote) continue;
-      handed_over.push(this.#hand_overs.begin(group, core.ballot));
-      this.#step(group, { type: 'transfer', to: null });
-    }
     const stop = this.#runtime.after(this.#options.core.lease_ms, () => this.#hand_overs.giveUp());
-    const outcomes = await Promise.all(handed_over);
+    const groups = this.#groups.flatMap((core, group) => (core.role === 'leader' ? [group] : []));
+    const outcomes = await Promise.all(groups.map((group) => this.#handOver(group)));
     stop();
-    return outcomes.filter((done) => done).length;
+    return outcomes.filter((handed_over) => handed_over).length;
+  }
+
+  async #handOver(group: number): Promise<boolean> {
+    let outcome: HandOverOutcome = 'back';
+    while (outcome === 'back' && !this.#closed && this.#enrolment.may_vote) {
+      const settled = this.#hand_overs.begin(group, this.#group(group));
+      this.#step(group, { type: 'transfer', to: null });
+      outcome = await settled;
+    }
+    return outcome === 'done';
   }
 
   /** For metrics and the status page. */
@@ -351,7 +355,7 @@ export class PaxosNode implements ReplicatedLog {
       const core = this.#group(group);
       const effects = core.step(this.#runtime.monotonic_ms(), input);
       for (const effect of effects) this.#perform(group, effect);
-      this.#hand_overs.look(group, core.ballot, core.leader !== null && core.leader !== this.self);
+      this.#hand_overs.look(group, this.self, core);
       if (input.type === 'propose') this.#dirty.add(group);
       if (effects.length > 0 || input.type === 'propose') this.#schedule();
     });

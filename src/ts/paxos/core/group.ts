@@ -120,6 +120,11 @@ export class Group {
     return this.#state.promised;
   }
 
+  /** The highest ballot that it has heard of, promised or not. */
+  get highest_ballot(): Ballot {
+    return this.#state.highest_seen;
+  }
+
   get chosen_through(): number {
     return this.#state.chosen_through;
   }
