@@ -1,5 +1,9 @@
 /**
+<<<<<<< HEAD
  * Entries and a state record of a group of its own in a replica's log, appended and truncated as checkpoints are: they make
+=======
+ * Entries and state records of a group of its own in a replica's log, appended and truncated as checkpoints will be: they make
+>>>>>>> psim
  * segments sparse and dead, and whatever was reported durable must be there after every start.
  */
 import { PhxError } from '../../src/ts/errors.js';
@@ -7,7 +11,9 @@ import { type LogEngine, type LogRecord, RecordKind } from '../../src/ts/wal/eng
 import type { World } from './world.js';
 
 const GROUP = 2 ** 30;
-const SLOT = 0;
+/** State records that are written over now and then: some of them live in old segments. */
+const SLOTS = 24;
+const SLOTS_PER_APPEND = 3;
 const ENTRY_BYTES_MAX = 8_000;
 /** Entries that are kept at least, and at most before the rest is truncated. */
 const KEPT_MIN = 2;
@@ -17,6 +23,8 @@ const KEPT_MAX = 24;
 export class BallastLedger {
   /** Bytes of the entries that are durable. */
   readonly durable = new Map<number, number>();
+  /** By slot, the number in the state record that is durable. */
+  readonly states = new Map<number, number>();
   /** Entries below may be gone. */
   truncated_before = 1;
   /** Highest number that was ever used. */
@@ -50,9 +58,7 @@ export class Ballast {
     const { durable, truncated_before } = this.#ledger;
     const damaged = this.#log.recovery.corrupt.some(({ group }) => group === null || group === GROUP);
     if (damaged) throw new PhxError('LOG_CORRUPT', 'what the log reports as damaged may have been ballast');
-    const state = this.#log.state(GROUP, SLOT);
-    const last = Math.max(0, ...durable.keys());
-    this.#require(state === null ? last === 0 : numberIn(state) >= last, `the state record of ballast ${last} is gone`);
+    for (const slot of this.#ledger.states.keys()) this.#checkState(slot);
     for (const [number, bytes] of durable) {
       if (number < truncated_before) continue;
       const body = await this.#log.read(GROUP, number);
@@ -75,10 +81,12 @@ export class Ballast {
     ledger.highest += 1;
     const number = ledger.highest;
     const entry = Buffer.alloc(random.integer(1, ENTRY_BYTES_MAX), number % 256);
-    const records: readonly LogRecord[] = [
-      { kind: RecordKind.entry, group: GROUP, instance: number, body: [entry] },
-      { kind: RecordKind.state, group: GROUP, instance: SLOT, body: [bytesOf(number)] },
-    ];
+    const slots = Array.from({ length: SLOTS_PER_APPEND }, () => random.integer(0, SLOTS - 1));
+    for (const slot of slots) this.#checkState(slot);
+    const states = slots.map((slot): LogRecord => {
+      return { kind: RecordKind.state, group: GROUP, instance: slot, body: [bytesOf(number)] };
+    });
+    const records = [{ kind: RecordKind.entry, group: GROUP, instance: number, body: [entry] }, ...states];
     const wasSound = stillDurable();
     this.#log.append(records, (error) => {
       if (error !== null) {
@@ -87,6 +95,7 @@ export class Ballast {
       }
       this.#require(wasSound, 'the log took an append after a write or sync had failed');
       ledger.durable.set(number, entry.length);
+      for (const slot of slots) ledger.states.set(slot, number);
       this.#truncate();
     });
   }
@@ -100,6 +109,14 @@ export class Ballast {
     this.#ledger.truncated_before = before;
     for (const number of numbers) if (number < before) durable.delete(number);
     this.#log.truncate(GROUP, before);
+  }
+
+  #checkState(slot: number): void {
+    const durable = this.#ledger.states.get(slot);
+    if (durable === undefined) return;
+    const state = this.#log.state(GROUP, slot);
+    const sound = state !== null && numberIn(state) >= durable;
+    this.#require(sound, `state record ${slot} of the ballast is not ${durable} any more`);
   }
 
   #require(holds: boolean, what: string): void {

@@ -5,7 +5,7 @@ import type { SimDisk } from '../wal/sim_disk.js';
 import type { Random } from './random.js';
 
 /** Only the marks tell damage of the last batch from an unfinished write. */
-const AT_END = 0.5;
+const AT_END = 0.7;
 const END_BYTES = 300;
 
 /**

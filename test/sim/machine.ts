@@ -145,7 +145,7 @@ export class Machine {
     this.process = null;
   }
 
-  /** Stops the process as an operator does, and starts it again. */
+  /** Stops process and machine as an operator does, and starts them again. */
   async restartCleanly(): Promise<void> {
     const { process } = this;
     if (process?.node === null || process === null) return;
@@ -153,7 +153,7 @@ export class Machine {
     await process.stop();
     if (!process.alive) return;
     this.#world.sometimes('a clean restart');
-    this.end(false);
+    this.end(true);
   }
 
   /** Runs what a process does next, once the machine lets it. */

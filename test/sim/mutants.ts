@@ -261,10 +261,6 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [{ file: 'wal/portable.js', from: 'else\n                    this.fail(error);', to: '' }],
   },
   {
-    name: 'a torn tail is left as it is',
-    changes: [{ file: 'wal/portable_recovery.js', from: 'await wipe(file, scan.end, scan.torn_bytes);', to: '' }],
-  },
-  {
     name: 'what recovery read is not made durable',
     changes: [
       {
