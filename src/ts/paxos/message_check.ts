@@ -49,3 +49,8 @@ function timeProblem(sent_at_ms: number): string | null {
 function leaseProblem(lease_ms: number): string | null {
   return lease_ms > 0 && lease_ms <= LEASE_MS_MAX ? null : `a lease of ${lease_ms} ms`;
 }
+
+/** Whether the answer to a message has to be on the disk first. */
+export function asksForWrites({ type }: Message): boolean {
+  return type === 'accept' || type === 'learn' || type === 'prepare';
+}

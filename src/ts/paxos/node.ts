@@ -10,7 +10,7 @@ import { type Checkpointer, type CheckpointOptions, DEFAULT_CHECKPOINT_OPTIONS }
 import type { GroupMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
 import type { Group } from './core/group.js';
-import type { CoreOptions, Effect, Input, Message } from './core/types.js';
+import type { CoreOptions, Effect, Input } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
 import type { Origin } from './formation.js';
@@ -18,7 +18,7 @@ import { type HandOverOutcome, HandOvers } from './hand_over.js';
 import type { Identity } from './identity.js';
 import { LogWriter, PORTION_BYTES_MAX } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
-import { problemOf } from './message_check.js';
+import { asksForWrites, problemOf } from './message_check.js';
 import { NODE_GROUP } from './node_records.js';
 import { entryOf, recordOf } from './records.js';
 import type { Applied, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
@@ -493,8 +493,4 @@ export class PaxosNode implements ReplicatedLog {
     if (body === null) throw new PhxError('LOG_CORRUPT', `group ${group}: instance ${instance} is not in the log`);
     return entryOf(instance, body).value;
   }
-}
-
-function asksForWrites({ type }: Message): boolean {
-  return type === 'accept' || type === 'learn' || type === 'prepare';
 }
