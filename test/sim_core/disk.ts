@@ -8,7 +8,7 @@ import { type Configuration, Members } from '../../src/ts/paxos/core/members.js'
 import type { Restored } from '../../src/ts/paxos/core/state.js';
 import type { AcceptedEntry, LogWrite, Snapshot } from '../../src/ts/paxos/core/types.js';
 import { rosterOf } from '../../src/ts/paxos/core/value.js';
-import type { Random } from './random.js';
+import type { Random } from '../sim/random.js';
 import type { Timeline } from './timeline.js';
 
 interface Pending {

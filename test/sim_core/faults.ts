@@ -1,7 +1,7 @@
 /** The rates of the faults of a run, drawn from its seed. */
 import { type CoreOptions, DEFAULT_CORE_OPTIONS, type Message } from '../../src/ts/paxos/core/types.js';
+import type { Random } from '../sim/random.js';
 import type { DiskFaults } from './disk.js';
-import type { Random } from './random.js';
 
 export interface Faults {
   readonly drop: number;

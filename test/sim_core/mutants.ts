@@ -259,7 +259,9 @@ export function buildMutant(mutant: Mutant, folder: string): void {
     mkdirSync(join(folder, part), { recursive: true });
     cpSync(join(COMPILED, part), join(folder, part), { recursive: true });
   }
-  cpSync(join(COMPILED, 'src', 'ts', 'errors.js'), join(folder, 'src', 'ts', 'errors.js'));
+  for (const file of [join('src', 'ts', 'errors.js'), join('test', 'sim', 'random.js')]) {
+    cpSync(join(COMPILED, file), join(folder, file));
+  }
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}\n');
   for (const { file, from, to } of mutant.changes) {
     const path = join(folder, CORE, file);

@@ -1,7 +1,7 @@
 /** Whoever changes the members of the simulated cluster: at random during the faults, to repair it afterwards. */
 import type { Configuration } from '../../src/ts/paxos/core/members.js';
 import type { MembersChange } from '../../src/ts/paxos/core/types.js';
-import type { Random } from './random.js';
+import type { Random } from '../sim/random.js';
 import { memberOf, type Replica } from './replica.js';
 
 /** More voters than this are not needed to find a mistake. */

@@ -1,5 +1,5 @@
 /** Which replicas do not hear which, of any kind or aimed at the leader. */
-import type { Random } from './random.js';
+import type { Random } from '../sim/random.js';
 import type { Replica } from './replica.js';
 
 export class Partitions {

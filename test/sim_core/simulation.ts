@@ -7,6 +7,7 @@ import { crc32 } from 'node:zlib';
 import { Group } from '../../src/ts/paxos/core/group.js';
 import { type Configuration, foundedBy } from '../../src/ts/paxos/core/members.js';
 import type { CoreOptions, Effect, Input, Message } from '../../src/ts/paxos/core/types.js';
+import { Random } from '../sim/random.js';
 import { Census } from './census.js';
 import { Checker, proposalOf, Violation } from './checker.js';
 import { SimDisk } from './disk.js';
@@ -14,7 +15,6 @@ import { arrivals, coreOptions, crashProbability, drawDiskFaults, drawFaults, ty
 import { Operator } from './operator.js';
 import type { SimulationOptions, SimulationResult } from './outcome.js';
 import { Partitions } from './partitions.js';
-import { Random } from './random.js';
 import { memberOf, Replica } from './replica.js';
 import { Timeline } from './timeline.js';
 
