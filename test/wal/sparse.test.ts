@@ -48,6 +48,21 @@ for (const engine of engines) {
     t.is(text(again.state(1, 0)), String(40 * PACE + 997));
   });
 
+  test(`${engine}: what lives is moved from everywhere in a large segment, and the segment goes`, async (t) => {
+    const segment_bytes = 4 * 1024 * 1024;
+    const log = await open(t, engine, join(folderInMemory(t), 'log'), { segment_bytes });
+    const instances = [1, 2, 3, 4];
+    const slow = instances.map((instance): [number, string] => [instance, `slow ${instance} `.repeat(1000)]);
+    for (const [instance, body] of slow) {
+      await append(log, entry(1, instance, Buffer.alloc(900 * 1024)), entry(2, instance, body));
+    }
+    await append(log, entry(1, 5, Buffer.alloc(900 * 1024)));
+    log.truncate(1, 6);
+    await log.settled();
+    t.deepEqual(await entriesOf(log, 2), slow);
+    t.is(log.stats().segments, 1, 'only the newest segment is left');
+  });
+
   test(`${engine}: what is superseded while it is moved stays superseded`, async (t) => {
     const folder = join(folderInMemory(t), 'log');
     const log = await open(t, engine, folder, { segment_bytes: 8192 });

@@ -82,7 +82,9 @@ impl SegmentReader {
                 .read(&mut self.window, self.offset)
                 .map_err(|error| LogError::io(&format!("cannot read segment {} of the log", self.segment), &error))?;
             self.window.truncate(filled);
-            self.size_bytes = self.size_bytes.min(self.offset + filled as u64);
+            if (filled as u64) < length {
+                self.size_bytes = self.offset + filled as u64;
+            }
             self.window_start = self.offset;
         }
         // A file that is shorter than it was has nothing here.
