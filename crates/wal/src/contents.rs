@@ -207,11 +207,11 @@ impl Contents {
     }
 
     /// The segment before `active` that is rewritten next: one that is condemned; else the one with the fewest live
-    /// bytes, if the sealed segments take more than twice the bytes that live in them.
-    pub fn sparse_before(&self, active: u32) -> Option<u32> {
+    /// bytes, if the sealed segments take more than twice the bytes that live in them and `slack_bytes`.
+    pub fn sparse_before(&self, active: u32, slack_bytes: u64) -> Option<u32> {
         let newest = self.segments.get(active);
         let (size_bytes, live_bytes) = (self.segments.size_bytes, self.segments.live_bytes);
-        let sparse = size_bytes - newest.size_bytes > 2 * (live_bytes - newest.live_bytes);
+        let sparse = size_bytes - newest.size_bytes > 2 * (live_bytes - newest.live_bytes) + slack_bytes;
         if !sparse && self.segments.condemned == 0 {
             return None;
         }

@@ -223,7 +223,7 @@ impl Keeper {
         if let Some(rewriting) = self.rewriting.take() {
             return Some(rewriting);
         }
-        let id = state.contents.sparse_before(state.active)?;
+        let id = state.sparse_segment()?;
         let segment = state.contents.segments.get(id);
         let file = Arc::clone(&segment.file);
         let reader = SegmentReader::new(file, id, &self.shared.options.identity, segment.size_bytes);

@@ -119,11 +119,18 @@ impl State {
         }
     }
 
+    /// The segment that is rewritten next. Where entries die in the order in which they came, only the oldest segment is
+    /// sparse, and soon dead.
+    pub fn sparse_segment(&self) -> Option<u32> {
+        let slack_bytes = if self.low_on_space { 0 } else { self.contents.segments.get(self.active).size_bytes };
+        self.contents.sparse_before(self.active, slack_bytes)
+    }
+
     /// Whether the keeper would find something to do at once.
     fn keeper_has_work(&self) -> bool {
         let may_try = !self.low_on_space || self.keeper.retry_due;
         let needs_spare = may_try && !self.spares.has(self.active + 1);
-        let sparse = || self.keeper.rewriting || self.contents.sparse_before(self.active).is_some();
+        let sparse = || self.keeper.rewriting || self.sparse_segment().is_some();
         let copies = || !self.keeper.copying && sparse();
         needs_spare || self.keeper.marks_due || self.contents.has_dead_before(self.active) || copies()
     }

@@ -136,11 +136,11 @@ export class LogContents {
 
   /**
    * The segment before `active` that is rewritten next, or null: one that is condemned; else the one with the fewest live
-   * bytes, if the sealed segments take more than twice the bytes that live in them.
+   * bytes, if the sealed segments take more than twice the bytes that live in them and `slack_bytes`.
    */
-  sparseBefore(active: number): Segment | null {
+  sparseBefore(active: number, slack_bytes: number): Segment | null {
     const { size_bytes, live_bytes } = this.segment(active);
-    const sparse = this.size_bytes - size_bytes > 2 * (this.live - live_bytes);
+    const sparse = this.size_bytes - size_bytes > 2 * (this.live - live_bytes) + slack_bytes;
     let sparsest: Segment | null = null;
     for (const segment of this.segments.values()) {
       if (segment.id >= active || segment.unreadable > 0 || segment.damaged.size > 0) continue;

@@ -213,7 +213,9 @@ export class Keeper {
     const { contents, active, identity } = this.log;
     if (this.copying) return false;
     if (this.rewriting === null) {
-      const segment = contents.sparseBefore(active);
+      // Where entries die in the order in which they came, only the oldest segment is sparse, and soon dead.
+      const slack_bytes = this.low ? 0 : contents.segment(active).size_bytes;
+      const segment = contents.sparseBefore(active, slack_bytes);
       if (segment === null) return false;
       const reader = new SegmentReader(segment.file, segment.id, identity, segment.size_bytes);
       this.rewriting = { segment, reader, skipped: false };
