@@ -16,7 +16,7 @@ pub fn scan_add_request_body(body: &[u8], own_topic_id: i32, mut result: Int32Ar
     if fields.len() < RESULT_FIELDS || body.len() > i32::MAX as usize {
         return Err(Error::from_reason("a result has 7 numbers, a body less than 2^31 bytes"));
     }
-    match scan_add_request(body, Some(own_topic_id), |_, _, _| ()) {
+    match scan_add_request(body, own_topic_id) {
         Err(malformed) => Ok(malformed.at as i32),
         Ok(scan) => {
             let malformed = scan.malformed_item.map_or(NONE, |start| start as i32);

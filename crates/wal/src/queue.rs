@@ -17,7 +17,10 @@ const BATCH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Appends are refused while more than this waits to be written.
 pub(crate) const PENDING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-const BUFFER_BYTES_KEPT_MAX: usize = 4 * 1024 * 1024;
+/// Buffers of batches that were written are used again: fresh memory costs a page fault each 4 KiB.
+const BUFFERS_KEPT_MAX: usize = 3;
+/// What does not fit into a full one was an append of very many bytes.
+const BUFFER_BYTES_KEPT_MAX: usize = 2 * BATCH_BYTES_MAX as usize;
 
 /// Where the next record goes.
 #[derive(Clone, Copy)]
@@ -63,7 +66,7 @@ impl Batch {
 pub(crate) struct AppendQueue {
     segment_bytes: u64,
     batches: VecDeque<Batch>,
-    spare: Vec<u8>,
+    buffers: Vec<Vec<u8>>,
     segment: u32,
     offset: u64,
     pending_bytes: u64,
@@ -74,7 +77,7 @@ impl AppendQueue {
         AppendQueue {
             segment_bytes: u64::from(segment_bytes),
             batches: VecDeque::new(),
-            spare: Vec::new(),
+            buffers: Vec::new(),
             segment: tail.segment,
             offset: tail.offset,
             pending_bytes: 0,
@@ -150,9 +153,9 @@ impl AppendQueue {
     }
 
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= BUFFER_BYTES_KEPT_MAX {
+        if buffer.capacity() <= BUFFER_BYTES_KEPT_MAX && self.buffers.len() < BUFFERS_KEPT_MAX {
             buffer.clear();
-            self.spare = buffer;
+            self.buffers.push(buffer);
         }
     }
 
@@ -185,7 +188,7 @@ impl AppendQueue {
                 return self.batches.len() - 1;
             }
         }
-        let bytes = std::mem::take(&mut self.spare);
+        let bytes = self.buffers.pop().unwrap_or_default();
         let Self { segment, offset: start, .. } = *self;
         self.batches.push_back(Batch { segment, start, bytes, appends: 0, copied_from, ends_copies: false });
         self.batches.len() - 1

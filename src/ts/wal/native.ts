@@ -206,6 +206,7 @@ class NativeEngine implements LogEngine {
   private gather(records: readonly LogRecord[]): void {
     if (this.gathered.empty) queueMicrotask(this.flush);
     this.gathered.add(records, this.body_bytes);
+    if (this.gathered.full) this.flush();
   }
 
   private readonly flush = (): void => {

@@ -10,23 +10,29 @@ const LAST = 16;
 /** Bodies up to this size are copied next to each other, which is cheaper than to hand over the arrays. */
 const SMALL_BYTES_MAX = 1024;
 
-const ITEMS_INITIAL = 256;
-const SMALL_INITIAL = 64 * 1024;
-/** Larger scratch is given up after the turn that needed it. */
-const ITEMS_KEPT_MAX = 64 * 1024;
-const SMALL_KEPT_MAX = 1024 * 1024;
+/** From here on they go over before the turn ends: the writer begins with them while more are gathered. */
+const ITEMS_FULL = 512;
+const BYTES_FULL = 256 * 1024;
+/** Larger scratch, for an append of very many records, is given up after it. */
+const ITEMS_KEPT_MAX = 4 * ITEMS_FULL;
+const SMALL_KEPT_MAX = 4 * BYTES_FULL;
 
 export class GatheredAppends {
-  keys = new Float64Array(ITEMS_INITIAL * FIELDS);
+  keys = new Float64Array(2 * ITEMS_FULL * FIELDS);
   items = 0;
   /** Small bodies, one after the other. */
-  small = new Uint8Array(SMALL_INITIAL);
+  small = new Uint8Array(2 * BYTES_FULL);
   /** Parts of the other bodies. */
   parts: Uint8Array[] = [];
   private small_bytes = 0;
+  private part_bytes = 0;
 
   get empty(): boolean {
     return this.items === 0;
+  }
+
+  get full(): boolean {
+    return this.items >= ITEMS_FULL || this.small_bytes + this.part_bytes >= BYTES_FULL;
   }
 
   /** `bytes` has the length of the body of each record. */
@@ -38,17 +44,22 @@ export class GatheredAppends {
       left--;
       const small = body_bytes <= SMALL_BYTES_MAX;
       this.item(left === 0 ? kind + LAST : kind, group, instance, small ? -1 - body_bytes : body.length);
-      if (small) this.copy(body, body_bytes);
-      else for (const part of body) this.parts.push(part);
+      if (small) {
+        this.copy(body, body_bytes);
+      } else {
+        for (const part of body) this.parts.push(part);
+        this.part_bytes += body_bytes;
+      }
     }
   }
 
   clear(): void {
-    if (this.keys.length > ITEMS_KEPT_MAX * FIELDS) this.keys = new Float64Array(ITEMS_INITIAL * FIELDS);
-    if (this.small.length > SMALL_KEPT_MAX) this.small = new Uint8Array(SMALL_INITIAL);
+    if (this.keys.length > ITEMS_KEPT_MAX * FIELDS) this.keys = new Float64Array(2 * ITEMS_FULL * FIELDS);
+    if (this.small.length > SMALL_KEPT_MAX) this.small = new Uint8Array(2 * BYTES_FULL);
     if (this.parts.length > 0) this.parts = [];
     this.items = 0;
     this.small_bytes = 0;
+    this.part_bytes = 0;
   }
 
   private item(kind: number, group: number, instance: number, body: number): void {
