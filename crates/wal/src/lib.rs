@@ -11,6 +11,7 @@ pub mod engine;
 pub mod error;
 pub mod files;
 pub mod format;
+mod found_segment;
 mod index;
 mod keeper;
 mod lock;

@@ -5,15 +5,14 @@ use crate::engine::{CorruptRecord, Options, Recovery};
 use crate::error::{ErrorCode, LogError, Result};
 use crate::files::{LogFile, LogFiles};
 use crate::format::{
-    FORMAT_VERSION, Identity, KIND_ENTRY, KIND_SEAL, KIND_STATE, RECORD_HEADER_BYTES, RecordHeader,
-    SEGMENT_HEADER_BYTES, SegmentHeader, check_segment_header, push_record_header, record_bytes, seal_record,
-    segment_name, segment_of_name, segment_seed,
+    FORMAT_VERSION, Identity, KIND_ENTRY, KIND_SEAL, KIND_STATE, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
+    push_record_header, record_bytes, seal_record, segment_name, segment_of_name, segment_seed,
 };
+use crate::found_segment::{FoundRecord, FoundSegment, SegmentFiles};
 use crate::index::Place;
 use crate::marks::{FoundMarks, LogPosition, MARKS_NAME, Marks, MarksRecord, UNFINISHED_MARKS_NAME};
 use crate::queue::Tail;
-use crate::scan::{ScannedRecord, SegmentScan, scan_segment};
-use crate::segment_bytes::SegmentBytes;
+use crate::scan::SegmentScan;
 use crate::spare_segments::{SpareSegments, SpareWork};
 use std::io;
 use std::path::Path;
@@ -111,91 +110,76 @@ impl<'a> Recovering<'a> {
     }
 
     fn read_segments(&mut self, files: &dyn LogFiles) -> Result<()> {
-        let failed = |error: io::Error| io_error(&self.options.folder, &error);
-        let mut bytes = SegmentBytes::default();
+        let (ids, options, record) = (self.ids.clone(), self.options, self.found.record.as_ref());
+        let newest = ids.last().copied();
         let mut newest_version = 0;
-        for id in self.ids.clone() {
-            let file = files.open(&self.options.folder.join(segment_name(id))).map_err(failed)?;
-            bytes.turn_to(Arc::clone(&file)).map_err(failed)?;
-            let version = self.take_segment(id, file, &mut bytes)?;
-            newest_version = newest_version.max(version);
-        }
-        self.marks_lost |= self.found.record.is_none() && newest_version >= FORMAT_VERSION;
+        SegmentFiles { files, options, ids: &ids }.read(
+            |id| durable_end(record, id, newest),
+            |segment| {
+                let version = segment.header.map_or(FORMAT_VERSION, |header| header.version);
+                newest_version = newest_version.max(version);
+                self.take_segment(segment)
+            },
+        )?;
+        self.marks_lost |= record.is_none() && newest_version >= FORMAT_VERSION;
         if self.marks_lost {
             self.report.corrupt.push(keyless(0));
         }
         Ok(())
     }
 
-    /// Takes what the bytes of a segment file say; returns the version of its format.
-    fn take_segment(&mut self, id: u32, file: Arc<dyn LogFile>, bytes: &mut SegmentBytes) -> Result<u32> {
-        let Options { folder, identity, .. } = self.options;
-        let failed = |error: io::Error| io_error(folder, &error);
-        self.contents.segments.add(id, Arc::clone(&file), bytes.len() as u64);
-        let block = bytes.through(SEGMENT_HEADER_BYTES as usize).map_err(failed)?;
-        let header = check_segment_header(block, identity, id)?;
+    fn take_segment(&mut self, segment: FoundSegment) -> Result<()> {
+        let FoundSegment { id, file, size_bytes, header, scan, records } = segment;
+        let failed = |error: io::Error| io_error(&self.options.folder, &error);
+        self.contents.segments.add(id, Arc::clone(&file), size_bytes);
         if header.is_none() {
-            self.note_corrupt(id, vec![keyless(id)]);
+            self.note_corrupt(id, &[keyless(id)]);
         }
-        let seed = segment_seed(identity, id);
-        let mut scan =
-            scan_segment(bytes, id, seed, self.durable_end(id), |record, bytes| self.put(id, bytes, record))?;
+        records.into_iter().for_each(|record| self.put(record));
         self.entries.flush(&mut self.contents);
-        self.note_corrupt(id, std::mem::take(&mut scan.corrupt));
+        self.note_corrupt(id, &scan.corrupt);
         if Some(&id) == self.ids.last() {
             self.report.torn_bytes = scan.torn_bytes;
             wipe(file.as_ref(), scan.end, scan.torn_bytes).map_err(failed)?;
             if !scan.ended {
-                self.go_on(file.as_ref(), id, &scan, header, bytes.len() as u64).map_err(failed)?;
+                self.go_on(file.as_ref(), id, &scan, header, size_bytes).map_err(failed)?;
             }
-            self.make_durable(id, file.as_ref(), bytes, scan.end).map_err(failed)?;
+            self.make_durable(id, file.as_ref(), scan.end).map_err(failed)?;
         }
-        Ok(header.map_or(FORMAT_VERSION, |header| header.version))
+        Ok(())
     }
 
     /// Records that are not known to be durable may have been read from memory whose sync never came, or failed: then
     /// no other sync would write them. The caller will build on them.
-    fn make_durable(&self, id: u32, file: &dyn LogFile, bytes: &mut SegmentBytes, end: u64) -> io::Result<()> {
-        let start = self.durable_end(id).max(u64::from(SEGMENT_HEADER_BYTES));
-        let unsure = bytes.through(end as usize)?.get(start.min(end) as usize..end as usize).unwrap_or(&[]);
-        if !unsure.is_empty() {
-            file.write(unsure, start)?;
+    fn make_durable(&self, id: u32, file: &dyn LogFile, end: u64) -> io::Result<()> {
+        let start = durable_end(self.found.record.as_ref(), id, Some(id)).max(u64::from(SEGMENT_HEADER_BYTES));
+        if start < end {
+            let mut unsure = vec![0; (end - start) as usize];
+            let filled = file.read(&mut unsure, start)?;
+            file.write(&unsure[..filled], start)?;
         }
         file.sync()
     }
 
-    /// Up to where the segment was durable, as far as is known.
-    fn durable_end(&self, id: u32) -> u64 {
-        let durable = self.found.record.as_ref().map_or(LogPosition::default(), |record| record.durable);
-        if Some(&id) != self.ids.last() || durable.segment > id {
-            return u64::MAX;
-        }
-        if durable.segment == id { u64::from(durable.offset) } else { 0 }
-    }
-
-    fn put(&mut self, segment: u32, bytes: &[u8], record: &ScannedRecord) {
-        let ScannedRecord { header, offset, damaged } = *record;
-        let RecordHeader { kind, group, instance, body_bytes, .. } = header;
+    fn put(&mut self, record: FoundRecord) {
+        let FoundRecord { key: Key { kind, group, instance }, place, damaged, state } = record;
         self.report.records += 1;
-        self.report.bytes += record_bytes(body_bytes);
-        let place = Place { segment, offset, body_bytes };
+        self.report.bytes += record_bytes(place.body_bytes);
         if kind == KIND_ENTRY {
             self.entries.push(&mut self.contents, group, instance, place);
         } else {
-            let start = offset as usize + RECORD_HEADER_BYTES as usize;
-            let body = (!damaged).then(|| bytes[start..start + body_bytes as usize].to_vec());
-            self.contents.put_state(group, instance, place, body);
+            self.contents.put_state(group, instance, place, state);
         }
         if damaged {
             self.entries.flush(&mut self.contents);
-            self.contents.segments.update(segment, |segment| segment.damaged.insert(offset));
+            self.contents.segments.update(place.segment, |segment| segment.damaged.insert(place.offset));
         }
     }
 
-    fn note_corrupt(&mut self, id: u32, corrupt: Vec<CorruptRecord>) {
+    fn note_corrupt(&mut self, id: u32, corrupt: &[CorruptRecord]) {
         let unreadable = corrupt.iter().filter(|record| record.group.is_none()).count() as u64;
         self.contents.segments.update(id, |segment| segment.unreadable += unreadable);
-        self.report.corrupt.extend(corrupt);
+        self.report.corrupt.extend_from_slice(corrupt);
     }
 
     /// The newest segment goes on where it ended if it is as one that is made now; another one is sealed, also one that
@@ -222,6 +206,15 @@ impl<'a> Recovering<'a> {
         seal_record(&mut seal, batch, segment_seed(&self.options.identity, id), scan.link);
         file.write(&seal, scan.end)
     }
+}
+
+/// Up to where a segment was durable, as far as the marks know.
+fn durable_end(record: Option<&MarksRecord>, id: u32, newest: Option<u32>) -> u64 {
+    let durable = record.map_or(LogPosition::default(), |record| record.durable);
+    if Some(id) != newest || durable.segment > id {
+        return u64::MAX;
+    }
+    if durable.segment == id { u64::from(durable.offset) } else { 0 }
 }
 
 const RUN_ENTRIES_MAX: usize = 1024;
