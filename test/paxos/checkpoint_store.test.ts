@@ -172,7 +172,12 @@ test('a damaged chunk or record of the newest checkpoint is LOG_CORRUPT, never a
     damaged[at] = (damaged[at] ?? 0) ^ 1;
     putFiles(folder, new Map([...files, ['0000000001.seg', damaged]]));
     const reopened = await open(t, 'portable', folder);
-    const nothing = { restore: () => t.fail(), reindex: () => t.fail(), apply: () => t.fail() };
+    const nothing = {
+      restore: () => t.fail(),
+      reindex: () => t.fail(),
+      restored: () => t.fail(),
+      apply: () => t.fail(),
+    };
     const restoring = restoreGroup(reopened, new CheckpointStore(reopened), GROUP, BEGINNING, nothing);
     t.regex((await t.throwsAsync(restoring, { code: 'LOG_CORRUPT' })).message, why);
     await reopened.close();
@@ -232,6 +237,7 @@ async function checkpointOn(disk: LosingFiles): Promise<{ instance: number; repl
       restored = Buffer.from(bytes);
     },
     reindex: (instance, value) => void replayed.push(`again ${instance}: ${Buffer.from(value)}`),
+    restored: () => void replayed.push('restored'),
     apply: (instance, value) => void replayed.push(`${instance}: ${Buffer.from(value)}`),
   });
   const instance = found?.record.instance ?? 0;
@@ -246,8 +252,8 @@ async function checkpointOn(disk: LosingFiles): Promise<{ instance: number; repl
 function replayedBehind(instance: number): string[] {
   return Array.from({ length: 13 - instance }, (_, i) => {
     const replayed = instance - 1 + i;
-    return `${replayed <= instance ? 'again ' : ''}${replayed}: value ${replayed}`;
-  });
+    return replayed <= instance ? `again ${replayed}: value ${replayed}` : `${replayed}: value ${replayed}`;
+  }).toSpliced(2, 0, 'restored');
 }
 
 for (const [loss, kept] of [

@@ -28,6 +28,8 @@ class Rig {
   low_on_space = false;
   /** What appends throw. */
   refusal: PhxError | null = null;
+  /** Groups that wait for a state from elsewhere. */
+  readonly still = new Set<number>();
 
   private constructor(log: LogEngine, options: Partial<CheckpointOptions>) {
     this.log = Object.create(log, {
@@ -47,6 +49,7 @@ class Rig {
       firstNeeded: (group) => this.at(group).first_needed,
       restore: () => undefined,
       reindex: () => undefined,
+      restored: () => undefined,
     };
     this.checkpointer = new Checkpointer({
       log: this.log,
@@ -54,6 +57,7 @@ class Rig {
       stateMachine: machine,
       groups: 2,
       options: { ...OPTIONS, ...options },
+      standsStill: (group) => this.still.has(group),
       group: (group) => ({ applied_through: this.at(group).applied_through, chain: 9, configurations: [] }),
     });
   }

@@ -1,9 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { PhxError } from '../../src/ts/errors.js';
-import { decodeMessages, encodeMessage, type GroupMessage } from '../../src/ts/paxos/codec.js';
+import { decodeMessages, encodeMessage, type GroupMessage, type PeerMessage } from '../../src/ts/paxos/codec.js';
 import { ballotFrom } from '../../src/ts/paxos/core/ballot.js';
-import type { Message } from '../../src/ts/paxos/core/types.js';
 
 const number = fc.nat({ max: Number.MAX_SAFE_INTEGER });
 const ballot = number.map(ballotFrom);
@@ -12,7 +11,16 @@ const value = fc.uint8Array({ maxLength: 200 });
 const entries = fc.array(fc.record({ instance: number, ballot, value }), { maxLength: 5 });
 const type = fc.constant;
 
-const message: fc.Arbitrary<Message> = fc.oneof(
+const id = fc.record({ instance: number, checksum: number });
+const head = fc
+  .record({
+    ...{ instance: number, checksum: number, chain: number, first_needed: number, state_checksum: number },
+    ...{ configurations_bytes: fc.nat(2 ** 20), state_bytes: fc.nat(2 ** 20), retention_bytes: fc.nat(2 ** 20) },
+  })
+  .map((any) => ({ ...any, instance: 1 + any.instance, first_needed: 1 + (any.first_needed % (any.instance + 2)) }))
+  .filter(({ instance }) => Number.isSafeInteger(instance));
+
+const message: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({ type: type('pre_vote' as const), round: number, chosen_through: number }),
   fc.record({ type: type('pre_vote_reply' as const), round: number, granted: fc.boolean(), promised: ballot }),
   fc.record({ type: fc.constantFrom('prepare' as const, 'release' as const, 'take_over' as const), ballot }),
@@ -40,6 +48,9 @@ const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: type('diverged' as const), instance: number, chain: number }),
   fc.record({ type: type('fetch' as const), from: number, through: number }),
   fc.record({ type: type('learn' as const), entries }),
+  fc.record({ type: type('snapshot_offer' as const), head }),
+  fc.record({ type: type('snapshot_fetch' as const), id, offset: number }),
+  fc.record({ type: type('snapshot_part' as const), id, offset: number, checksum: number, bytes: value }),
 );
 const groupMessage: fc.Arbitrary<GroupMessage> = fc.record({ group: fc.nat({ max: 2 ** 32 - 1 }), message });
 

@@ -1,8 +1,10 @@
 import test from 'ava';
+import type { PeerMessage } from '../../src/ts/paxos/codec.js';
 import { NO_BALLOT, nextBallot } from '../../src/ts/paxos/core/ballot.js';
 import type { Message } from '../../src/ts/paxos/core/types.js';
 import { batchValue, noopValue } from '../../src/ts/paxos/core/value.js';
 import { problemOf } from '../../src/ts/paxos/message_check.js';
+import { PART_BYTES } from '../../src/ts/paxos/snapshot_messages.js';
 
 const ballot = nextBallot(NO_BALLOT, 2);
 const value = batchValue(ballot, [[Buffer.from('abc')]]);
@@ -43,6 +45,22 @@ test('values that cannot be applied are refused, and never reach the disk', (t) 
     for (const message of [accept(bytes), learn(bytes)]) {
       t.regex(problemOf(2, message) ?? '', /malformed value/);
     }
+  }
+});
+
+test('parts of a checkpoint are bounded, and checksums have 32 bits', (t) => {
+  const part = (bytes: number): PeerMessage => {
+    const id = { instance: 1, checksum: 2 };
+    return { type: 'snapshot_part', id, offset: 0, checksum: 0, bytes: new Uint8Array(bytes) };
+  };
+  t.is(problemOf(2, part(1)), null);
+  t.is(problemOf(2, part(PART_BYTES)), null);
+  for (const bytes of [0, PART_BYTES + 1]) t.is(problemOf(2, part(bytes)), `a part of ${bytes} bytes`);
+  const sizes = { configurations_bytes: 1, state_bytes: 1, retention_bytes: 1 };
+  const head = { instance: 5, checksum: 1, chain: 1, first_needed: 3, state_checksum: 1, ...sizes };
+  t.is(problemOf(2, { type: 'snapshot_offer', head }), null);
+  for (const field of ['checksum', 'chain', 'state_checksum']) {
+    t.regex(problemOf(2, { type: 'snapshot_offer', head: { ...head, [field]: 2 ** 32 } }) ?? '', /32 bits/);
   }
 });
 

@@ -50,6 +50,7 @@ async function restored(engine: LogEngine): Promise<{ replayed: string[]; state:
   const { core, gap } = await restoreGroup(engine, new CheckpointStore(engine), GROUP, BEGINNING, {
     restore: (snapshot, retention) => void replayed.push(`${text(snapshot)}, ${text(retention)}`),
     reindex: (instance, value) => void replayed.push(`again ${instance} ${text(value)}`),
+    restored: () => void replayed.push('restored'),
     apply: (instance, value) => void replayed.push(`${instance} ${text(value)}`),
   });
   return { replayed, state: core, gap };
@@ -143,7 +144,13 @@ test('behind a checkpoint only what it needs is read again', async (t) => {
   await append(engine, entry(1, 0), entry(2, 0), entry(3, 1), entry(4, 3), entry(5, 4));
   await new CheckpointStore(engine).write(GROUP, checkpoint());
   const { replayed, state } = await restored(engine);
-  t.deepEqual(replayed, ['state, retention', 'again 2 value 2 of 257', 'again 3 value 3 of 257', '4 value 4 of 257']);
+  t.deepEqual(replayed, [
+    'state, retention',
+    'again 2 value 2 of 257',
+    'again 3 value 3 of 257',
+    'restored',
+    '4 value 4 of 257',
+  ]);
   t.is(state.chosen_through, 4);
   t.deepEqual(
     state.entries.map(({ instance }) => instance),
@@ -157,7 +164,7 @@ test('a checkpoint says what is chosen where no entry does', async (t) => {
   await append(engine, entry(1, 0), entry(2, 0), entry(3, 0));
   await new CheckpointStore(engine).write(GROUP, checkpoint({ first_needed: 4, first_retained: 4 }));
   const { replayed, state } = await restored(engine);
-  t.deepEqual(replayed, ['state, retention']);
+  t.deepEqual(replayed, ['state, retention', 'restored']);
   t.is(state.chosen_through, 3);
   t.is(engine.bounds(GROUP), null);
 });
@@ -183,7 +190,7 @@ test('behind the checkpoint of a peer only entries that say that they are chosen
   await append(engine, entry(3, 3, 514), entry(4, 3));
   const after = await restored(engine);
   t.is(after.gap, null);
-  t.deepEqual(after.replayed, ['state, retention', 'again 2 value 2 of 514', 'again 3 value 3 of 514']);
+  t.deepEqual(after.replayed, ['state, retention', 'again 2 value 2 of 514', 'again 3 value 3 of 514', 'restored']);
   t.is(after.state.chosen_through, 3);
 });
 

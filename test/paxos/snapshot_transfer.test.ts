@@ -2,9 +2,8 @@ import test, { type ExecutionContext } from 'ava';
 import { PhxError } from '../../src/ts/errors.js';
 import { CHUNK_BYTES, type CheckpointRecord, sameCheckpoint, shadowGroupOf } from '../../src/ts/paxos/checkpoint.js';
 import { CheckpointStore } from '../../src/ts/paxos/checkpoint_store.js';
-import type { SnapshotMessage } from '../../src/ts/paxos/snapshot_messages.js';
+import { PART_BYTES, type SnapshotMessage } from '../../src/ts/paxos/snapshot_messages.js';
 import {
-  PART_BYTES,
   SnapshotReceiver,
   type SnapshotReceiverOptions,
   SnapshotSender,
@@ -18,7 +17,11 @@ const GROUP = 2;
 const SENDER = 1;
 const RECEIVER = 3;
 const STATE_BYTES = 3 * PART_BYTES + 100;
-const SENDING: SnapshotSenderOptions = { bytes_per_s: Number.POSITIVE_INFINITY, idle_timeout_ms: 1_000 };
+const SENDING: SnapshotSenderOptions = {
+  part_bytes_max: PART_BYTES,
+  bytes_per_s: Number.POSITIVE_INFINITY,
+  idle_timeout_ms: 1_000,
+};
 const RECEIVING: SnapshotReceiverOptions = { retry_ms: 100, idle_timeout_ms: 1_000 };
 
 interface Sent {
@@ -61,7 +64,11 @@ class Pair {
         store: this.own,
         send: (to, _group, message) => this.sent.push({ to, message }),
         appliedThrough: () => this.applied,
-        onInstalled: (_group, record) => this.installed.push(record),
+        prepare: async (_group, instance) => instance > this.applied,
+        onInstalled: (group) => {
+          const record = this.own.record(group);
+          if (record !== null) this.installed.push(record);
+        },
         onFailure: (error) => this.failures.push(error),
         warn: (line) => this.warnings.push(line),
       },

@@ -295,7 +295,7 @@ test('a caller of version 1 is refused with a reason', async (t) => {
   await once(socket, 'close');
   t.is(
     Buffer.concat(chunks).toString(),
-    '\0protocol version 1, this is 2: the replicas of a store are updated together',
+    '\0protocol version 1, this is 3: the replicas of a store are updated together',
   );
   t.is(one.warnings.length, 1);
 });

@@ -15,6 +15,8 @@ export interface Faults {
   readonly partition_mean_ms: number;
   readonly clog_mean_ms: number;
   readonly crash_mean_ms: number;
+  /** A machine that crashed stays away for at most about so long. */
+  readonly down_max_ms: number;
   /** A crash is a power cut of the machine; else only the process dies, and what it wrote is still to be read. */
   readonly power_cut: number;
   readonly clean_restart_mean_ms: number;
@@ -49,6 +51,8 @@ export interface Load {
   readonly propose_mean_ms: number;
   readonly item_bytes_max: number;
   readonly read_mean_ms: number;
+  /** Of the consumers that acknowledge: those that have kept up in all queues. */
+  readonly keeps_up: number;
   readonly ballast_mean_ms: number;
   readonly checkpoint_mean_ms: number;
 }
@@ -86,6 +90,7 @@ export function drawPlan(random: Random): Plan {
     limits: {
       value_cache_bytes_max: random.pick([1_000, 20_000]),
       learn_bytes_max: random.pick([4_096, 32_768]),
+      part_bytes_max: random.pick([200, 4_096]),
       portion_bytes_max: random.pick([2_048, 8_192]),
     },
     checkpoints: {
@@ -100,6 +105,7 @@ export function drawPlan(random: Random): Plan {
       propose_mean_ms: random.pick([10, 30, 60]),
       item_bytes_max: random.pick([60, 300, 2_000]),
       read_mean_ms: random.pick([50, 200]),
+      keeps_up: random.pick([0, 0.5, 1]),
       ballast_mean_ms: random.pick([100, 300]),
       checkpoint_mean_ms: random.pick([200, 1_000, 5_000]),
     },
@@ -119,6 +125,7 @@ function drawFaults(random: Random): Faults {
     partition_mean_ms: mean(1_000, 15_000),
     clog_mean_ms: mean(1_000, 10_000),
     crash_mean_ms: mean(1_000, 15_000),
+    down_max_ms: random.pick([1_000, 1_000, 1_000, 10_000]),
     power_cut: random.pick([0, 0.5, 1]),
     clean_restart_mean_ms: mean(5_000, 30_000),
     crash_after_promise: random.pick([0, 0.1, 0.5]),

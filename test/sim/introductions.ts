@@ -3,8 +3,7 @@
  * welcomed; the other end takes nothing else in. Dialling again, statuses and silence as in the transport over TCP, with
  * control and data on one connection.
  */
-import { encodeMessage, type GroupMessage } from '../../src/ts/paxos/codec.js';
-import type { Message } from '../../src/ts/paxos/core/types.js';
+import { encodeMessage, type GroupMessage, type PeerMessage } from '../../src/ts/paxos/codec.js';
 import type { Admission } from '../../src/ts/paxos/incoming.js';
 import type { Report } from '../../src/ts/paxos/report.js';
 import type { Connections, TransportOptions, TransportStats } from '../../src/ts/paxos/transport.js';
@@ -51,14 +50,14 @@ export class Party implements Connections {
     this.#tellRegularly();
   }
 
-  send(to: number, group: number, message: Message): void {
+  send(to: number, group: number, message: PeerMessage): void {
     const bytes = Buffer.concat(encodeMessage(group, message));
     this.#sent_bytes += bytes.length;
     this.#lines.get(to)?.queue.push({ type: message.type, bytes });
   }
 
   flush(): void {
-    const types: Message['type'][] = [];
+    const types: PeerMessage['type'][] = [];
     for (const line of this.#lines.values()) {
       const parcels = line.queue.splice(0);
       if (!this.endpoint.alive || !line.send(parcels)) this.#dropped_messages += parcels.length;

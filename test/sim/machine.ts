@@ -33,7 +33,6 @@ export class Machine {
   readonly #remembered = new Map<number, number>();
   /** The folder as it was before an earlier start, and a position that it does not exceed, once it is known. */
   #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger; position: number | null } | null = null;
-  readonly #applied: number[];
   readonly #world: World;
   readonly #rate: number;
   #monotonic_offset_ms: number;
@@ -50,7 +49,6 @@ export class Machine {
     this.id = id;
     this.identity = { cluster: 'simulated', replica: id, groups: plan.groups };
     this.replicas = replicas;
-    this.#applied = new Array<number>(plan.groups).fill(0);
     this.#rate = 1 + random.between(-plan.faults.drift, plan.faults.drift);
     this.#monotonic_offset_ms = random.between(0, 1e6);
     this.#wall_offset_ms = random.between(1e12, 2e12);
@@ -63,15 +61,6 @@ export class Machine {
 
   wall_ms(): number {
     return this.#world.timeline.now_ms + this.#wall_offset_ms;
-  }
-
-  /** Up to where it applied, in any life of its process. */
-  appliedThrough(group: number): number {
-    return this.#applied[group] ?? 0;
-  }
-
-  applied(group: number, instance: number): void {
-    this.#applied[group] = Math.max(instance, this.appliedThrough(group));
   }
 
   remembered(by: number, position: number): void {
@@ -134,7 +123,8 @@ export class Machine {
       this.disk = afterPowerCut(this.disk, world.random);
       this.#at_rest = true;
     }
-    const down_ms = world.random.wait(world.random.pick([5, 1_000]));
+    const { down_max_ms } = world.plan.faults;
+    const down_ms = world.random.wait(world.healing ? 5 : world.random.pick([5, down_max_ms]));
     world.timeline.after(down_ms, () => this.start());
   }
 

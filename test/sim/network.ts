@@ -3,8 +3,7 @@
  * and links may be blocked in one direction or clogged for a while. The words by which connections come about and are kept
  * (introductions.ts) stay in order, and a lost one is repeated and late, as over TCP.
  */
-import { decodeMessages } from '../../src/ts/paxos/codec.js';
-import type { Message } from '../../src/ts/paxos/core/types.js';
+import { decodeMessages, type PeerMessage } from '../../src/ts/paxos/codec.js';
 import type { Connections, TransportOptions } from '../../src/ts/paxos/transport.js';
 import type { Faults } from './faults.js';
 import { type Call, Party } from './introductions.js';
@@ -18,7 +17,7 @@ export interface Endpoint {
   /** Runs what the process does next, once it can. */
   deliver(run: () => void): void;
   /** Messages of these types left for the network. */
-  sent(types: readonly Message['type'][]): void;
+  sent(types: readonly PeerMessage['type'][]): void;
   /** A peer let it in, and remembers durably that its folder is at this position. */
   welcomed(by: number, position: number): void;
   /** A connection was lost. */
@@ -26,7 +25,7 @@ export interface Endpoint {
 }
 
 export interface Parcel {
-  readonly type: Message['type'];
+  readonly type: PeerMessage['type'];
   readonly bytes: Uint8Array;
 }
 

@@ -1,8 +1,8 @@
 /** One process of a replica: the production log, node and state machine on the machine's clock, disk and network. */
 import { PhxError } from '../../src/ts/errors.js';
 import { CheckpointStore } from '../../src/ts/paxos/checkpoint_store.js';
+import type { PeerMessage } from '../../src/ts/paxos/codec.js';
 import { NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
-import type { Message } from '../../src/ts/paxos/core/types.js';
 import { noopValue, originOf } from '../../src/ts/paxos/core/value.js';
 import { logIdentity } from '../../src/ts/paxos/identity.js';
 import { PaxosNode } from '../../src/ts/paxos/node.js';
@@ -110,7 +110,10 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
         core: plan.core,
         checkpoints: plan.checkpoints,
         propose_timeout_ms: PROPOSE_TIMEOUT_MS,
-        logger: { info: () => undefined, warn: (line) => this.#world.trace(`${this.id} warns: ${line}`) },
+        logger: {
+          info: (line) => this.#informed(line),
+          warn: (line) => this.#world.trace(`${this.id} warns: ${line}`),
+        },
         limits: plan.limits,
         runtime: this.#runtime(),
         onFailure: (error) => this.#fail(error),
@@ -150,7 +153,7 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     if (this.alive) this.#machine.deliver(this, run);
   }
 
-  sent(types: readonly Message['type'][]): void {
+  sent(types: readonly PeerMessage['type'][]): void {
     const { faults } = this.#world.plan;
     for (const type of types) {
       if (type === 'fetch') this.#world.sometimes('a gap is fetched');
@@ -216,7 +219,7 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     if (!this.alive) return commands.map(() => null);
     const value = valueBehind(commands);
     this.#world.checker(group).applied(this.id, instance, this.appliedThrough(group), value);
-    this.#appliedUpTo(group, instance);
+    this.#applied[group] = instance;
     const results = this.store.apply(group, instance, commands);
     const { role, ballot } = this.node?.status(group) ?? { role: '', ballot: 0 };
     if (role === 'leader' && commands.length > 0 && originOf(value) !== ballot) {
@@ -234,22 +237,28 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     return this.store.retention(group);
   }
 
-  /** What the slowest voter may need stays: nobody gives it a checkpoint yet. */
   firstNeeded(group: number): number {
-    return Math.min(this.store.firstNeeded(group), this.#world.firstWanted(group));
+    return this.store.firstNeeded(group);
   }
 
   restore(group: number, snapshot: Uint8Array, retention: Uint8Array): void {
-    if (!this.alive || this.log === null) return;
-    this.#world.sometimes('a restart from a checkpoint');
-    this.#appliedUpTo(group, new CheckpointStore(this.log).record(group)?.instance ?? 0);
-    this.store.restore(group, snapshot, retention);
+    if (this.alive) this.store.restore(group, snapshot, retention);
   }
 
   reindex(group: number, instance: number, commands: readonly Command[]): void {
     if (!this.alive) return;
     this.#world.sometimes('an instance is indexed again');
     this.store.reindex(group, instance, commands);
+  }
+
+  restored(group: number): void {
+    if (!this.alive || this.log === null) return;
+    const before = this.#applied[group] ?? 0;
+    this.#world.sometimes(this.node === null ? 'a restart from a checkpoint' : 'a snapshot is installed');
+    const { instance = 0 } = new CheckpointStore(this.log).record(group) ?? {};
+    if (instance <= before) this.#world.violation(`replica ${this.id} goes back from ${before} to ${instance}`);
+    this.#applied[group] = instance;
+    this.store.restored(group);
   }
 
   /** Lets go of the items that all consumers acknowledged. */
@@ -326,9 +335,17 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     if (groups > 0) this.#world.sometimes('the leadership is handed over');
   }
 
-  #appliedUpTo(group: number, instance: number): void {
-    this.#applied[group] = instance;
-    this.#machine.applied(group, instance);
+  #informed(line: string): void {
+    this.#world.trace(`${this.id} says: ${line}`);
+    if (/which its checkpoint needs/.test(line)) {
+      this.#world.sometimes(
+        this.node === null ? 'a restart goes on fetching for its checkpoint' : 'a gap below a snapshot',
+      );
+    } else if (/of which [1-9]\d* of/.test(line)) {
+      this.#world.sometimes('a snapshot goes on from another replica');
+    } else if (/of which 0 of/.test(line)) {
+      this.#world.sometimes('a snapshot is begun');
+    }
   }
 
   #makeCheckpoints(node: PaxosNode): void {

@@ -100,12 +100,18 @@ export class Workload {
     const world = this.#world;
     const group = this.#anyGroup();
     const replica = this.#replicaFor(group);
-    const prev = world.random.integer(0, world.cursorCheck(group).highest);
+    const { highest } = world.cursorCheck(group);
+    const keeps_up = world.random.chance(world.plan.load.keeps_up);
+    const prev = keeps_up ? highest : world.random.integer(0, highest);
     if (replica === null || prev === 0) return;
-    const queue_id = group + world.plan.groups * world.random.integer(0, QUEUES_PER_GROUP - 1);
-    const update = { queue_id, consumer_group: world.random.pick(CONSUMER_GROUPS), prev };
+    const queues = Array.from({ length: QUEUES_PER_GROUP }, (_, index) => group + world.plan.groups * index);
+    const queue = world.random.pick(queues);
+    const consumer_group = world.random.pick(CONSUMER_GROUPS);
+    const updates = keeps_up
+      ? queues.flatMap((queue_id) => CONSUMER_GROUPS.map((each) => ({ queue_id, consumer_group: each, prev })))
+      : [{ queue_id: queue, consumer_group, prev }];
     replica.deliver(() => {
-      replica.node?.propose(group, encodeCursors([update])).catch((error: unknown) => this.#refused(error));
+      replica.node?.propose(group, encodeCursors(updates)).catch((error: unknown) => this.#refused(error));
     });
   }
 

@@ -8,9 +8,6 @@ import { Random } from './random.js';
 import { CursorCheck } from './state_check.js';
 import { Timeline } from './timeline.js';
 
-/** A restart applies again at most so many instances that it has to fetch. */
-const REDONE_MAX = 100;
-
 export class World {
   readonly seed: number;
   readonly timeline = new Timeline();
@@ -69,13 +66,6 @@ export class World {
   mayRestoreCopy(machine: Machine): boolean {
     const remembers = (other: Machine): boolean => other.voteless || machine.isCopyKnown(other.id);
     return this.mayLoseDisk(machine) && this.machines.every((other) => other === machine || remembers(other));
-  }
-
-  /** The instances from here on may be wanted by a voter that lags behind, or that starts again. */
-  firstWanted(group: number): number {
-    const voters = this.machines.filter(({ lost, voteless }) => !lost && !voteless);
-    const slowest = Math.min(...voters.map((machine) => machine.appliedThrough(group)));
-    return Math.max(1, slowest - REDONE_MAX);
   }
 
   /** A path was taken that a campaign must have taken. */

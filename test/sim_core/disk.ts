@@ -39,7 +39,7 @@ export class SimDisk {
     this.#timeline = timeline;
     this.#random = random;
     this.#faults = faults;
-    this.#base = { through: 0, chain: 0, configurations: [founders] };
+    this.#base = { through: 0, chain: 0, configurations: [founders], retained_from: 1 };
   }
 
   /** What a replica that lags too far is sent. */
@@ -72,7 +72,7 @@ export class SimDisk {
   /** Everything is gone. */
   wipe(founders: Configuration): void {
     this.#entries.clear();
-    this.#base = { through: 0, chain: 0, configurations: [founders] };
+    this.#base = { through: 0, chain: 0, configurations: [founders], retained_from: 1 };
     this.#promised = NO_BALLOT;
     this.#longest_grant_ms = 0;
     this.#mark = 0;

@@ -374,7 +374,7 @@ export class Simulation {
     if (group === null || this.#timeline.now_ms < replica.paused_until_ms || replica.corrupted) return;
     const { applied_through: through, chain, configurations } = group;
     if (through !== replica.applied_through) return;
-    replica.disk.rebase({ through, chain, configurations });
+    replica.disk.rebase({ through, chain, configurations, retained_from: through + 1 });
     this.#step(replica, { type: 'retained', from: through + 1 });
   }
 

@@ -37,6 +37,7 @@ function restored(log: LogEngine, store: CheckpointStore, machine: StoreStateMac
   return restoreGroup(log, store, GROUP, BEGINNING, {
     restore: (snapshot, retention) => machine.restore(GROUP, snapshot, retention),
     reindex: (instance, value) => machine.reindex(GROUP, instance, commandsIn(value)),
+    restored: () => machine.restored(GROUP),
     apply: (instance, value) => void machine.apply(GROUP, instance, commandsIn(value)),
   });
 }
@@ -63,6 +64,7 @@ test('a replica that knows nothing of a group gets its checkpoint and its entrie
   const machine = new StoreStateMachine(1);
   const checkpointer = new Checkpointer({
     ...{ log, store, stateMachine: machine, groups: 1 },
+    standsStill: () => false,
     options: { instances_min: 1, bytes_min: 1, held_instances_max: 3, held_bytes_max: 2 ** 40 },
     group: () => ({ applied_through: INSTANCES, chain: 0, configurations: encodeConfigurations([FOUNDERS]) }),
   });
@@ -82,7 +84,7 @@ test('a replica that knows nothing of a group gets its checkpoint and its entrie
   };
   const sender = new SnapshotSender(store, send, (_group, error) => t.fail(String(error)));
   const receiver = new SnapshotReceiver({
-    ...{ store: own_store, send, appliedThrough: () => 0, warn: (line) => t.fail(line) },
+    ...{ store: own_store, send, appliedThrough: () => 0, prepare: async () => true, warn: (line) => t.fail(line) },
     onInstalled: () => {
       installed = true;
     },

@@ -41,6 +41,8 @@ export interface CheckpointerParts {
   readonly groups: number;
   readonly options: CheckpointOptions;
   readonly group: (group: number) => CheckpointedGroup;
+  /** Whether the group waits for a state from elsewhere: what the state machine holds is no checkpoint's then. */
+  readonly standsStill: (group: number) => boolean;
 }
 
 /** How far the values of a group had come, in bytes since the start of the process. */
@@ -102,6 +104,7 @@ export class Checkpointer {
 
   #isDue(group: number): boolean {
     const { options, store, stateMachine, log } = this.#parts;
+    if (this.#parts.standsStill(group)) return false;
     const { applied_through } = this.#parts.group(group);
     const last = store.record(group);
     const first_needed = Math.min(stateMachine.firstNeeded(group), applied_through + 1);

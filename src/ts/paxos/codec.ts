@@ -5,7 +5,17 @@
 import { PhxError } from '../errors.js';
 import { type Ballot, ballotFrom } from './core/ballot.js';
 import type { AcceptedEntry, Message } from './core/types.js';
+import {
+  decodeSnapshotMessage,
+  encodeSnapshotMessage,
+  isSnapshotMessage,
+  type SnapshotMessage,
+} from './snapshot_messages.js';
 
+/** What replicas tell each other: words of the protocol, and checkpoints that travel. */
+export type PeerMessage = Message | SnapshotMessage;
+
+const SNAPSHOT = 'snapshot';
 const TYPES = [
   'pre_vote',
   'pre_vote_reply',
@@ -22,7 +32,8 @@ const TYPES = [
   'release',
   'take_over',
   'removed',
-] as const satisfies readonly Message['type'][];
+  SNAPSHOT,
+] as const satisfies readonly (Message['type'] | typeof SNAPSHOT)[];
 
 /** Bytes before the fields of each message: u32 length of what follows, u32 group, u8 type. */
 const HEAD_BYTES = 9;
@@ -31,11 +42,16 @@ const ENTRY_HEAD_BYTES = 20;
 /** A message of one group. */
 export interface GroupMessage {
   readonly group: number;
-  readonly message: Message;
+  readonly message: PeerMessage;
 }
 
 /** The message as parts, to be sent one after the other. */
-export function encodeMessage(group: number, message: Message): Uint8Array[] {
+export function encodeMessage(group: number, message: PeerMessage): Uint8Array[] {
+  if (isSnapshotMessage(message)) {
+    const fields = new Fields(group, TYPES.indexOf(SNAPSHOT));
+    for (const part of encodeSnapshotMessage(message)) fields.bytes(part);
+    return fields.finish();
+  }
   const fields = new Fields(group, TYPES.indexOf(message.type));
   switch (message.type) {
     case 'pre_vote':
@@ -109,7 +125,7 @@ export function* decodeMessages(frame: Uint8Array): Generator<GroupMessage> {
   }
 }
 
-function decodeFields(reader: Reader, typeIndex: number, end: number): Message {
+function decodeFields(reader: Reader, typeIndex: number, end: number): PeerMessage {
   const type = TYPES[typeIndex];
   if (type === undefined) throw malformed(`unknown message type ${typeIndex}`);
   switch (type) {
@@ -165,6 +181,8 @@ function decodeFields(reader: Reader, typeIndex: number, end: number): Message {
       return { type, instance: reader.u64(), chain: reader.u64() };
     case 'removed':
       return { type };
+    case SNAPSHOT:
+      return decodeSnapshotMessage(reader.bytesUntil(end));
   }
 }
 

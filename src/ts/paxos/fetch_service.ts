@@ -13,13 +13,13 @@ export interface FetchServiceParts {
   readonly logger: TransportLogger;
   /** Called at once or later, but never after the node has closed. */
   readonly answer: (to: number, group: number, message: Message) => void;
+  /** The peer needs what the log no longer has. */
+  readonly onMissing: (to: number, group: number) => void;
 }
 
 export class FetchService {
   readonly #parts: FetchServiceParts;
   readonly #serving = new Set<string>();
-  /** Peers, by group, that were found to need what the log no longer has. */
-  readonly #left_behind = new Set<string>();
   #closed = false;
 
   constructor(parts: FetchServiceParts) {
@@ -32,10 +32,10 @@ export class FetchService {
   }
 
   serve(group: number, { to, from, through }: Effect & { type: 'serve_fetch' }): void {
-    const { log, logger, learn_bytes_max } = this.#parts;
+    const { log, logger, checkpoints, learn_bytes_max, onMissing } = this.#parts;
     const key = `${group} ${to}`;
-    if (from < this.#firstRetained(group)) {
-      this.refuse(group, to);
+    if (from < (checkpoints.record(group)?.first_retained ?? 1)) {
+      onMissing(to, group);
       return;
     }
     if (this.#serving.has(key)) return;
@@ -50,21 +50,5 @@ export class FetchService {
         logger.warn(`group ${group}: cannot serve instances from ${from} to replica ${to}: ${String(error)}`);
       })
       .finally(() => this.#serving.delete(key));
-  }
-
-  /** The peer needs what the log no longer has. */
-  refuse(group: number, to: number): void {
-    this.#parts.answer(to, group, { type: 'learn', entries: [] });
-    const key = `${group} ${to}`;
-    if (this.#left_behind.has(key)) return;
-    this.#left_behind.add(key);
-    const first_retained = this.#firstRetained(group);
-    this.#parts.logger.warn(
-      `group ${group}: replica ${to} needs more than the log has, which begins at ${first_retained}`,
-    );
-  }
-
-  #firstRetained(group: number): number {
-    return this.#parts.checkpoints.record(group)?.first_retained ?? 1;
   }
 }

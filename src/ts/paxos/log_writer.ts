@@ -24,6 +24,9 @@ export class LogWriter {
   readonly #onFailure: (error: Error) => void;
   readonly #portion_bytes_max: number;
   #portions: Portion[] = [];
+  /** For each group the portions that are not durable yet and hold something of it. */
+  readonly #unsettled = new Map<number, number>();
+  readonly #settling = new Map<number, (() => void)[]>();
   #under_way_bytes = 0;
   #waiting_bytes = 0;
   #closed = false;
@@ -55,7 +58,20 @@ export class LogWriter {
       portion.records.push(record);
       portion.bytes += bytes;
     }
-    this.#portions.at(-1)?.appends.set(group, append);
+    const last = this.#portions.at(-1);
+    if (last === undefined) return;
+    if (!last.appends.has(group)) this.#unsettled.set(group, (this.#unsettled.get(group) ?? 0) + 1);
+    last.appends.set(group, append);
+  }
+
+  /** Resolves when all that was added for the group is durable and was reported; never if that fails. */
+  settled(group: number): Promise<void> {
+    if (!this.#unsettled.has(group)) return Promise.resolve();
+    return new Promise((resolve) => {
+      const waiting = this.#settling.get(group) ?? [];
+      this.#settling.set(group, waiting);
+      waiting.push(resolve);
+    });
   }
 
   /**
@@ -101,8 +117,22 @@ export class LogWriter {
       return;
     }
     this.#under_way_bytes -= portion.bytes;
-    for (const [group, append] of portion.appends) this.#onDurable(group, append);
+    for (const [group, append] of portion.appends) {
+      this.#onDurable(group, append);
+      this.#settle(group);
+    }
     this.flush();
+  }
+
+  #settle(group: number): void {
+    const left = (this.#unsettled.get(group) ?? 0) - 1;
+    if (left > 0) {
+      this.#unsettled.set(group, left);
+      return;
+    }
+    this.#unsettled.delete(group);
+    for (const resolve of this.#settling.get(group) ?? []) resolve();
+    this.#settling.delete(group);
   }
 
   #fail(error: Error): void {

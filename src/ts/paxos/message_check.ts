@@ -1,6 +1,9 @@
+import type { CheckpointHead } from './checkpoint.js';
+import type { PeerMessage } from './codec.js';
 import { type Ballot, replicaOf } from './core/ballot.js';
-import type { AcceptedEntry, Message } from './core/types.js';
+import type { AcceptedEntry } from './core/types.js';
 import { isAcceptable } from './core/value.js';
+import { PART_BYTES } from './snapshot_messages.js';
 
 /** Longest lease that may be asked for, in milliseconds. */
 const LEASE_MS_MAX = 3_600_000;
@@ -9,7 +12,7 @@ const LEASE_MS_MAX = 3_600_000;
  * What is wrong with a message that no honest peer sends (another's ballot, a value that cannot be applied, times that are
  * none), or null. A replica must neither fail by such a message nor put it on its disk.
  */
-export function problemOf(from: number, message: Message): string | null {
+export function problemOf(from: number, message: PeerMessage): string | null {
   switch (message.type) {
     case 'prepare':
     case 'release':
@@ -24,6 +27,10 @@ export function problemOf(from: number, message: Message): string | null {
     case 'promise':
     case 'learn':
       return entriesProblem(message.entries);
+    case 'snapshot_offer':
+      return headProblem(message.head);
+    case 'snapshot_part':
+      return partProblem(message.bytes);
     default:
       return null;
   }
@@ -50,7 +57,16 @@ function leaseProblem(lease_ms: number): string | null {
   return lease_ms > 0 && lease_ms <= LEASE_MS_MAX ? null : `a lease of ${lease_ms} ms`;
 }
 
+/** The sizes were looked at where the message was read. */
+function headProblem({ chain, checksum, state_checksum }: CheckpointHead): string | null {
+  return Math.max(chain, checksum, state_checksum) < 2 ** 32 ? null : 'a checksum of more than 32 bits';
+}
+
+function partProblem({ length }: Uint8Array): string | null {
+  return length > 0 && length <= PART_BYTES ? null : `a part of ${length} bytes`;
+}
+
 /** Whether the answer to a message has to be on the disk first. */
-export function asksForWrites({ type }: Message): boolean {
-  return type === 'accept' || type === 'learn' || type === 'prepare';
+export function asksForWrites({ type }: PeerMessage): boolean {
+  return type === 'accept' || type === 'learn' || type === 'prepare' || type === 'snapshot_part';
 }

@@ -4,27 +4,29 @@
  * frame to each peer.
  */
 import { assert, PhxError } from '../errors.js';
-import type { LogEngine } from '../wal/engine.js';
 import type { CheckpointStore } from './checkpoint_store.js';
-import { type Checkpointer, type CheckpointOptions, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
-import type { GroupMessage } from './codec.js';
+import { type Checkpointer, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
+import { Clocks } from './clocks.js';
+import type { GroupMessage, PeerMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
 import type { Group } from './core/group.js';
-import type { CoreOptions, Effect, Input } from './core/types.js';
+import type { Effect, Input } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
 import type { Origin } from './formation.js';
 import { type HandOverOutcome, HandOvers } from './hand_over.js';
-import type { Identity } from './identity.js';
-import { LogWriter, PORTION_BYTES_MAX } from './log_writer.js';
+import { LogWriter } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
 import { asksForWrites, problemOf } from './message_check.js';
+import { DEFAULT_LIMITS, type GroupStatus, type NodeLimits, type PaxosNodeOptions } from './node_options.js';
 import { NODE_GROUP } from './node_records.js';
 import { entryOf, recordOf } from './records.js';
-import type { Applied, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
-import { commandsIn, type RestoredGroups, restoreGroups } from './restored_groups.js';
+import type { Applied, Mastership, Replica, ReplicatedLog } from './replicated_log.js';
+import { commandsIn, RestoredGroups } from './restored_groups.js';
 import { PROCESS_RUNTIME, type Runtime } from './runtime.js';
-import type { Connections, TransportLogger, TransportStats } from './transport.js';
+import { isSnapshotMessage } from './snapshot_messages.js';
+import { Snapshots } from './snapshots.js';
+import type { Connections, TransportStats } from './transport.js';
 import { ValueCache } from './value_cache.js';
 import { VotePosition } from './vote_position.js';
 import { refusalError, Waiters } from './waiters.js';
@@ -33,45 +35,7 @@ const TICK_MS = 20;
 /** While more than this waits for a slow or full disk, peers are not listened to that bring more to write. */
 const WRITES_WAITING_BYTES_MAX = 64 * 1024 * 1024;
 
-/** Sizes in bytes. */
-export interface NodeLimits {
-  /** Applied values kept in memory, all groups together. */
-  readonly value_cache_bytes_max: number;
-  /** Values in one answer to a peer that catches up. */
-  readonly learn_bytes_max: number;
-  /** Bodies of the records that are given to the log at once; with their heads they must fit into a segment. */
-  readonly portion_bytes_max: number;
-}
-
-const DEFAULT_LIMITS: NodeLimits = {
-  value_cache_bytes_max: 32 * 1024 * 1024,
-  learn_bytes_max: 1024 * 1024,
-  portion_bytes_max: PORTION_BYTES_MAX,
-};
-
-export interface PaxosNodeOptions {
-  readonly identity: Identity;
-  readonly replicas: readonly Replica[];
-  readonly listen_host: string;
-  readonly log: LogEngine;
-  readonly stateMachine: StateMachine;
-  readonly core: CoreOptions;
-  readonly checkpoints?: CheckpointOptions;
-  /** A proposal not chosen in this time rejects with PROPOSE_TIMEOUT. */
-  readonly propose_timeout_ms: number;
-  readonly logger: TransportLogger;
-  readonly limits?: NodeLimits;
-  readonly runtime?: Runtime;
-  /** Form a new cluster with a majority of the replicas (docs/internals/forming.md says what that gives up). */
-  readonly form_with_majority?: boolean;
-  /**
-   * Called while groups stay without a master: probably fewer than a majority of the replicas are up. `obstacle` is what
-   * keeps this replica from voting, empty if nothing does.
-   */
-  readonly onNoMaster?: (groups: readonly number[], connectedPeers: number, obstacle: string) => void;
-  /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
-  readonly onFailure: (error: Error) => void;
-}
+export type { GroupStatus, NodeLimits, PaxosNodeOptions };
 
 /** What holds for a group without a checkpoint. */
 const NO_CHECKPOINT = { instance: 0, first_retained: 1 } as const;
@@ -83,7 +47,7 @@ export class PaxosNode implements ReplicatedLog {
   readonly #options: PaxosNodeOptions;
   readonly #runtime: Runtime;
   readonly #limits: NodeLimits;
-  readonly #groups: readonly Group[];
+  readonly #restored: RestoredGroups;
   readonly #checkpoints: CheckpointStore;
   readonly #checkpointer: Checkpointer;
   readonly #cache: ValueCache;
@@ -92,14 +56,15 @@ export class PaxosNode implements ReplicatedLog {
   readonly #fetches: FetchService;
   readonly #hand_overs = new HandOvers();
   readonly #masters: MastersWatch;
+  readonly #clocks: Clocks;
   readonly #writer: LogWriter;
+  readonly #snapshots: Snapshots;
   readonly #position: VotePosition;
   readonly #enrolment: Enrolment;
   readonly #stopTicks: () => void;
   #transport: Connections | null = null;
   #scheduled = false;
   #proposals = 0;
-  #wall_offset_ms: number;
   #closing: Promise<void> | null = null;
 
   private constructor(options: PaxosNodeOptions, runtime: Runtime, restored: RestoredGroups) {
@@ -109,23 +74,21 @@ export class PaxosNode implements ReplicatedLog {
     this.#runtime = runtime;
     this.#limits = options.limits ?? DEFAULT_LIMITS;
     this.#cache = new ValueCache(this.#limits.value_cache_bytes_max);
-    this.#groups = groups;
+    this.#restored = restored;
     this.#checkpoints = checkpoints;
     this.#checkpointer = checkpointer;
     this.self = options.identity.replica;
     this.replicas = options.replicas;
     this.groups = groups.length;
     this.#masters = new MastersWatch(groups.length);
-    this.#wall_offset_ms = runtime.wall_ms() - runtime.monotonic_ms();
+    this.#clocks = new Clocks(runtime);
     this.#fetches = new FetchService({
       log,
       checkpoints,
       learn_bytes_max: this.#limits.learn_bytes_max,
       logger: options.logger,
-      answer: (to, group, message) => {
-        this.#transport?.send(to, group, message);
-        this.#schedule();
-      },
+      answer: (to, group, message) => this.#send(to, group, message),
+      onMissing: (to, group) => this.#offer(to, group),
     });
     this.#writer = new LogWriter(
       log,
@@ -136,6 +99,21 @@ export class PaxosNode implements ReplicatedLog {
       },
       this.#limits.portion_bytes_max,
     );
+    this.#snapshots = new Snapshots({
+      log,
+      restored,
+      peers: options.replicas.flatMap(({ id }) => (id === this.self ? [] : [id])),
+      logger: options.logger,
+      part_bytes_max: this.#limits.part_bytes_max,
+      monotonic_ms: () => runtime.monotonic_ms(),
+      send: (to, group, message) => this.#send(to, group, message),
+      settled: (group) => this.#writer.settled(group),
+      goOn: (group, inputs) => {
+        for (const input of inputs) this.#orDie(() => this.#take(group, input));
+        this.#position.touch(group);
+      },
+      onFailure: (error) => this.#fail(error),
+    });
     this.#position = new VotePosition(
       log,
       groups.map((core) => core.chosen_through),
@@ -151,7 +129,7 @@ export class PaxosNode implements ReplicatedLog {
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
     const runtime = options.runtime ?? PROCESS_RUNTIME;
     const { identity, log, stateMachine, core } = options;
-    const restored = await restoreGroups({
+    const restored = await RestoredGroups.read({
       log,
       self: identity.replica,
       groups: identity.groups,
@@ -181,7 +159,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   mastership(group: number): Mastership {
-    if (this.#closed || !this.#enrolment.may_vote) return { role: 'unknown' };
+    if (this.#closed || !this.#takesPart(group)) return { role: 'unknown' };
     this.#watchClock();
     const core = this.#group(group);
     if (core.isMaster(this.#runtime.monotonic_ms())) return { role: 'master' };
@@ -191,7 +169,7 @@ export class PaxosNode implements ReplicatedLog {
 
   propose(group: number, command: readonly Uint8Array[]): Promise<Applied> {
     if (this.#closed) return Promise.reject(new PhxError('CLOSED', 'this node is closed'));
-    if (!this.#enrolment.may_vote) return Promise.reject(refusalError('NO_MASTER'));
+    if (!this.#takesPart(group)) return Promise.reject(refusalError('NO_MASTER'));
     this.#proposals += 1;
     const id = this.#proposals;
     const bytes = command.reduce((sum, part) => sum + part.length, 0);
@@ -221,9 +199,7 @@ export class PaxosNode implements ReplicatedLog {
       }
       return made;
     } catch (error) {
-      this.#orDie(() => {
-        throw error;
-      });
+      this.#fail(error);
       return 0;
     }
   }
@@ -234,7 +210,7 @@ export class PaxosNode implements ReplicatedLog {
    */
   async handOver(): Promise<number> {
     const stop = this.#runtime.after(this.#options.core.lease_ms, () => this.#hand_overs.giveUp());
-    const groups = this.#groups.flatMap((core, group) => (core.role === 'leader' ? [group] : []));
+    const groups = this.#restored.groups.flatMap((core, group) => (core.role === 'leader' ? [group] : []));
     const outcomes = await Promise.all(groups.map((group) => this.#handOver(group)));
     stop();
     return outcomes.filter((handed_over) => handed_over).length;
@@ -251,19 +227,11 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   /** For metrics and the status page. */
-  status(group: number): {
-    role: string;
-    leader: number | null;
-    ballot: number;
-    chosen_through: number;
-    waiting: number;
-    /** Instance of the newest checkpoint, and the lowest one that the log keeps. */
-    checkpoint: number;
-    first_retained: number;
-  } {
+  status(group: number): GroupStatus {
     const { role, leader, ballot, chosen_through, waiting } = this.#group(group);
     const { instance: checkpoint, first_retained } = this.#checkpoints.record(group) ?? NO_CHECKPOINT;
-    return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained };
+    const stands_still = this.#snapshots.standsStill(group);
+    return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained, stands_still };
   }
 
   /** What keeps this replica from voting, for people; empty if nothing does. */
@@ -287,6 +255,7 @@ export class PaxosNode implements ReplicatedLog {
     this.#writer.close();
     this.#checkpointer.close();
     this.#fetches.close();
+    this.#snapshots.close();
     this.#hand_overs.giveUp();
     const closed = new PhxError('CLOSED', 'this node is closed');
     this.#enrolment.close(closed);
@@ -343,22 +312,29 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #group(group: number): Group {
-    const core = this.#groups[group];
-    assert(core !== undefined, 'the group exists');
-    return core;
+    return this.#restored.at(group);
   }
 
-  /** Steps a group; while this replica may not vote its groups stand still. */
+  #takesPart(group: number): boolean {
+    return this.#enrolment.may_vote && !this.#snapshots.standsStill(group);
+  }
+
+  /** Steps a group; while this replica may not vote its groups stand still, and so does one that waits for its state. */
   #step(group: number, input: Input): void {
     if (!this.#enrolment.may_vote) return;
     this.#orDie(() => {
-      const core = this.#group(group);
-      const effects = core.step(this.#runtime.monotonic_ms(), input);
-      for (const effect of effects) this.#perform(group, effect);
-      this.#hand_overs.look(group, this.self, core);
-      if (input.type === 'propose') this.#dirty.add(group);
-      if (effects.length > 0 || input.type === 'propose') this.#schedule();
+      if (this.#snapshots.standsStill(group)) this.#snapshots.missed(group, input);
+      else this.#take(group, input);
     });
+  }
+
+  #take(group: number, input: Input): void {
+    const core = this.#group(group);
+    const effects = core.step(this.#runtime.monotonic_ms(), input);
+    for (const effect of effects) this.#perform(group, effect);
+    this.#hand_overs.look(group, this.self, core);
+    if (input.type === 'propose') this.#dirty.add(group);
+    if (effects.length > 0 || input.type === 'propose') this.#schedule();
   }
 
   /** A step that fails half-way leaves core and log apart: from then on nothing may leave this replica. */
@@ -367,9 +343,14 @@ export class PaxosNode implements ReplicatedLog {
     try {
       work();
     } catch (error) {
-      void this.close();
-      this.#options.onFailure(error instanceof Error ? error : new Error(String(error)));
+      this.#fail(error);
     }
+  }
+
+  #fail(error: unknown): void {
+    if (this.#closed) return;
+    void this.close();
+    this.#options.onFailure(error instanceof Error ? error : new Error(String(error)));
   }
 
   /** Ends the turn once everything that is ready now was taken in. */
@@ -383,6 +364,7 @@ export class PaxosNode implements ReplicatedLog {
     this.#scheduled = false;
     this.#orDie(() => {
       for (const group of this.#dirty) {
+        if (this.#snapshots.standsStill(group)) continue;
         const effects = this.#group(group).step(this.#runtime.monotonic_ms(), { type: 'flush' });
         for (const effect of effects) this.#perform(group, effect);
       }
@@ -415,7 +397,7 @@ export class PaxosNode implements ReplicatedLog {
         this.#fetches.serve(group, effect);
         break;
       case 'serve_snapshot':
-        this.#fetches.refuse(group, effect.to);
+        this.#offer(effect.to, group);
         break;
       case 'transfer_refused':
         this.#hand_overs.refused(group);
@@ -449,12 +431,28 @@ export class PaxosNode implements ReplicatedLog {
     // As if it had been lost: who asks repeats it.
     if (this.#writer.waiting_bytes > WRITES_WAITING_BYTES_MAX && asksForWrites(message)) return;
     const problem = problemOf(from, message);
-    if (problem === null) this.#step(group, { type: 'message', from, message });
-    else this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
+    if (problem !== null) {
+      this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
+    } else if (isSnapshotMessage(message)) {
+      this.#orDie(() => this.#snapshots.receive(from, group, message));
+    } else {
+      this.#step(group, { type: 'message', from, message });
+    }
+  }
+
+  #send(to: number, group: number, message: PeerMessage): void {
+    this.#transport?.send(to, group, message);
+    this.#schedule();
+  }
+
+  /** A replica needs what the log no longer has: it gets the checkpoint. */
+  #offer(to: number, group: number): void {
+    if (!this.#snapshots.offer(to, group)) this.#send(to, group, { type: 'learn', entries: [] });
   }
 
   #tick(): void {
     this.#watchClock();
+    this.#orDie(() => this.#snapshots.tick());
     for (let group = 0; group < this.groups; group += 1) this.#step(group, { type: 'tick' });
     // What a full disk had no room for is tried again.
     this.#writer.flush();
@@ -463,9 +461,7 @@ export class PaxosNode implements ReplicatedLog {
 
   /** A wall clock that runs away from the monotonic one means that the machine slept: no lease survives that. */
   #watchClock(): void {
-    const offset_ms = this.#runtime.wall_ms() - this.#runtime.monotonic_ms();
-    const jump_ms = Math.abs(offset_ms - this.#wall_offset_ms);
-    this.#wall_offset_ms = offset_ms;
+    const jump_ms = this.#clocks.jump_ms();
     if (jump_ms <= this.#options.core.lease_margin_ms) return;
     this.#options.logger.warn(
       `the wall clock jumped by ${Math.round(jump_ms)} ms; leases are renewed before they are used`,
@@ -478,7 +474,8 @@ export class PaxosNode implements ReplicatedLog {
     const now_ms = this.#runtime.monotonic_ms();
     const masterless = this.#masters.look(now_ms, (group) => {
       const core = this.#group(group);
-      return may_vote && (core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self));
+      const led = core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self);
+      return may_vote && (led || this.#snapshots.standsStill(group));
     });
     if (masterless.length === 0) return;
     this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0, obstacle);

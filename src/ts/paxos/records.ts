@@ -21,8 +21,8 @@ const SLOT_LONGEST_GRANT = 1;
 /** State records have slots below this; the checkpoint's is among them. */
 const SLOTS = 16;
 
-/** Entries are replayed in portions of this size. */
-const REPLAY_BYTES = 4 * 1024 * 1024;
+/** Entries are replayed in portions of this size; in between others get their turn. */
+const REPLAY_BYTES = 1024 * 1024;
 
 /** What an entry record says. */
 export interface StoredEntry extends AcceptedEntry {
@@ -69,10 +69,15 @@ export function entryOf(instance: number, body: Uint8Array): StoredEntry {
   };
 }
 
-/** Takes what a group's log holds, in this order: once `restore` or not at all, `reindex`, `apply`. */
-export interface Replay {
+/** Takes what a checkpoint holds, in this order. `restored` only once nothing of it is missing. */
+export interface CheckpointReplay {
   restore(snapshot: Uint8Array, retention: Uint8Array): void;
   reindex(instance: number, value: Uint8Array): void;
+  restored(): void;
+}
+
+/** Takes what a group's log holds: the checkpoint, if there is one, then what comes after it. */
+export interface Replay extends CheckpointReplay {
   apply(instance: number, value: Uint8Array): void;
 }
 
@@ -109,10 +114,7 @@ export async function restoreGroup(
   replay: Replay,
 ): Promise<RestoredGroup> {
   checkDamage(log, group, checkpoints.record(group)?.first_retained ?? 0);
-  const checkpoint = await checkpoints.read(group);
-  // Truncation is not durable: what a crash brought back is dropped again.
-  checkpoints.truncate(group);
-  const gap = checkpoint === null ? null : await reindexRetained(log, group, checkpoint, replay);
+  const { checkpoint, gap } = await restoreCheckpoint(log, checkpoints, group, replay);
   const instance = checkpoint?.record.instance ?? 0;
   const chain = new Chain(checksum, { instance, chain: checkpoint?.record.chain ?? 0 });
   const members = new Members(
@@ -142,6 +144,24 @@ export async function restoreGroup(
   return { core, checkpoint, gap };
 }
 
+/**
+ * Takes over the checkpoint of a group, and indexes again the instances that it needs; or tells which of them are missing.
+ * Rejects with LOG_CORRUPT.
+ */
+export async function restoreCheckpoint(
+  log: LogEngine,
+  checkpoints: CheckpointStore,
+  group: number,
+  replay: CheckpointReplay,
+): Promise<Pick<RestoredGroup, 'checkpoint' | 'gap'>> {
+  const checkpoint = await checkpoints.read(group);
+  // Truncation is not durable: what a crash brought back is dropped again.
+  checkpoints.truncate(group);
+  const gap = checkpoint === null ? null : await reindexRetained(log, group, checkpoint, replay);
+  if (checkpoint !== null && gap === null) replay.restored();
+  return { checkpoint, gap };
+}
+
 function checkDamage(log: LogEngine, group: number, first_retained: number): void {
   const damaged = log.recovery.corrupt.find((record) => {
     // An entry that a durable checkpoint replaced; a slot might be any state.
@@ -158,7 +178,7 @@ async function reindexRetained(
   log: LogEngine,
   group: number,
   { record, payload }: Checkpoint,
-  replay: Replay,
+  replay: CheckpointReplay,
 ): Promise<Gap | null> {
   const { instance: through, first_needed, own_through } = record;
   replay.restore(payload.state, payload.retention);

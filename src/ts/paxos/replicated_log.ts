@@ -37,14 +37,20 @@ export interface StateMachine {
   firstNeeded(group: number): number;
 
   /**
-   * Takes over what `snapshot` and `retention` gave, here or on another replica, in place of what there is of the group.
-   * Throws LOG_CORRUPT for bytes that it does not know. The instances that were needed follow with `reindex`, then `apply`
-   * for those above the snapshot.
+   * Takes in what `snapshot` and `retention` gave, here or on another replica. Throws LOG_CORRUPT for bytes that it does not
+   * know. The instances that were needed follow with `reindex`, then comes `restored`; until then what there was of the group
+   * stays as it is. A further `restore` instead begins anew.
    */
   restore(group: number, snapshot: Uint8Array, retention: Uint8Array): void;
 
   /** Finds again in an instance that the restored snapshot covers what it left to the log. In ascending order, no gaps. */
   reindex(group: number, instance: number, commands: readonly Command[]): void;
+
+  /**
+   * All that the snapshot needs was found again: at once, it is the state of the group, and `apply` follows for what comes
+   * after it. Throws LOG_CORRUPT if what was found is not what the snapshot counted.
+   */
+  restored(group: number): void;
 }
 
 /** Address-book entry of a replica; `id` is its 1-based position in the configuration. */

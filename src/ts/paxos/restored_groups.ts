@@ -1,15 +1,16 @@
 /** The groups of a node as its log holds them, with the state machine brought to where they stand. */
 import { crc32 } from 'node:zlib';
-import { assert, PhxError } from '../errors.js';
+import { assert } from '../errors.js';
 import type { LogEngine } from '../wal/engine.js';
 import { CheckpointStore } from './checkpoint_store.js';
 import { Checkpointer, type CheckpointOptions } from './checkpointer.js';
 import { encodeConfigurations } from './configurations.js';
 import { Group } from './core/group.js';
 import type { Configuration } from './core/members.js';
+import type { Restored } from './core/state.js';
 import type { CoreOptions } from './core/types.js';
 import { commandsOf } from './core/value.js';
-import { restoreGroup } from './records.js';
+import { type CheckpointReplay, type Gap, type RestoredGroup, restoreCheckpoint, restoreGroup } from './records.js';
 import type { Command, StateMachine } from './replicated_log.js';
 import type { Runtime } from './runtime.js';
 
@@ -24,54 +25,91 @@ export interface GroupsOptions {
   readonly runtime: Runtime;
 }
 
-export interface RestoredGroups {
-  readonly groups: readonly Group[];
+/** See the head of this file. */
+export class RestoredGroups {
+  readonly groups: Group[] = [];
   readonly checkpoints: CheckpointStore;
   readonly checkpointer: Checkpointer;
-}
+  /**
+   * Groups whose state is not where their checkpoint is: they take no part until it is. After a start these are the ones whose
+   * checkpoint came from a peer and lacks entries.
+   */
+  readonly standing_still = new Map<number, Gap | null>();
+  readonly #options: GroupsOptions;
 
-/** Replays the log of each group into the state machine. Rejects with LOG_CORRUPT and what the log fails with. */
-export async function restoreGroups(options: GroupsOptions): Promise<RestoredGroups> {
-  const { log, self, founders, stateMachine, runtime } = options;
-  const groups: Group[] = [];
-  const checkpoints = new CheckpointStore(log);
-  const checkpointer = new Checkpointer({
-    log,
-    store: checkpoints,
-    stateMachine,
-    groups: options.groups,
-    options: options.checkpoints,
-    group: (group) => {
-      const core = groups[group];
-      assert(core !== undefined, 'checkpoints are made of groups that were restored');
-      const { applied_through, chain, configurations } = core;
-      return { applied_through, chain, configurations: encodeConfigurations(configurations) };
-    },
-  });
-  for (let group = 0; group < options.groups; group += 1) {
-    const restored = await restoreGroup(
+  private constructor(options: GroupsOptions) {
+    const { log, stateMachine } = options;
+    this.#options = options;
+    this.checkpoints = new CheckpointStore(log);
+    this.checkpointer = new Checkpointer({
       log,
-      checkpoints,
+      store: this.checkpoints,
+      stateMachine,
+      groups: options.groups,
+      options: options.checkpoints,
+      group: (group) => {
+        const { applied_through, chain, configurations } = this.at(group);
+        return { applied_through, chain, configurations: encodeConfigurations(configurations) };
+      },
+      standsStill: (group) => this.standing_still.has(group),
+    });
+  }
+
+  /** Replays the log of each group into the state machine. Rejects with LOG_CORRUPT and what the log fails with. */
+  static async read(options: GroupsOptions): Promise<RestoredGroups> {
+    const restored = new RestoredGroups(options);
+    for (let group = 0; group < options.groups; group += 1) {
+      const { core, gap } = await restored.restore(group);
+      restored.begin(group, core);
+      if (gap !== null) restored.standing_still.set(group, gap);
+    }
+    return restored;
+  }
+
+  at(group: number): Group {
+    const core = this.groups[group];
+    assert(core !== undefined, 'the group exists');
+    return core;
+  }
+
+  /** Reads a group as a start does. Rejects with LOG_CORRUPT and what the log fails with. */
+  restore(group: number): Promise<RestoredGroup> {
+    const { log, founders } = this.#options;
+    return restoreGroup(
+      log,
+      this.checkpoints,
       group,
       { founders, checksum: crc32 },
       {
-        restore: (snapshot, retention) => stateMachine.restore(group, snapshot, retention),
-        reindex: (instance, value) => stateMachine.reindex(group, instance, commandsIn(value)),
+        ...this.#replay(group),
         apply: (instance, value) => {
-          stateMachine.apply(group, instance, commandsIn(value));
-          checkpointer.applied(group, instance, value.length);
+          this.#options.stateMachine.apply(group, instance, commandsIn(value));
+          this.checkpointer.applied(group, instance, value.length);
         },
       },
     );
-    if (restored.gap !== null) {
-      const { from, through } = restored.gap;
-      const what = `instances ${from} to ${through} were not fetched before the replica stopped`;
-      throw new PhxError('LOG_CORRUPT', `group ${group}: the checkpoint came from another replica, and ${what}`);
-    }
-    const config = { group, self, options: options.core, checksum: crc32, voting: true, seed: runtime.seed() };
-    groups.push(new Group(config, restored.core, runtime.monotonic_ms()));
   }
-  return { groups, checkpoints, checkpointer };
+
+  /** Takes over the checkpoint alone. Rejects as `restore` does. */
+  restoreCheckpoint(group: number): Promise<Pick<RestoredGroup, 'checkpoint' | 'gap'>> {
+    return restoreCheckpoint(this.#options.log, this.checkpoints, group, this.#replay(group));
+  }
+
+  /** A group begins with what was read. */
+  begin(group: number, restored: Restored): void {
+    const { self, core: options, runtime } = this.#options;
+    const config = { group, self, options, checksum: crc32, voting: true, seed: runtime.seed() };
+    this.groups[group] = new Group(config, restored, runtime.monotonic_ms());
+  }
+
+  #replay(group: number): CheckpointReplay {
+    const { stateMachine } = this.#options;
+    return {
+      restore: (snapshot, retention) => stateMachine.restore(group, snapshot, retention),
+      reindex: (instance, value) => stateMachine.reindex(group, instance, commandsIn(value)),
+      restored: () => stateMachine.restored(group),
+    };
+  }
 }
 
 /** The commands of a value, as views. */

@@ -5,6 +5,9 @@
 import { PhxError } from '../errors.js';
 import { CHECKPOINT_BYTES_MAX, type CheckpointHead, type CheckpointId, payloadBytes } from './checkpoint.js';
 
+/** Most bytes of one part. */
+export const PART_BYTES = 256 * 1024;
+
 export type SnapshotMessage =
   /** Sender: what you need is no longer in my log; this checkpoint can be had. */
   | { readonly type: 'snapshot_offer'; readonly head: CheckpointHead }
@@ -24,6 +27,11 @@ const TYPES = [
   'snapshot_fetch',
   'snapshot_part',
 ] as const satisfies readonly SnapshotMessage['type'][];
+
+/** Whether it belongs to a transfer, not to the protocol. */
+export function isSnapshotMessage(message: { readonly type: string }): message is SnapshotMessage {
+  return TYPES.some((type) => type === message.type);
+}
 
 /** The message as parts, to be sent one after the other; the bytes of a part stay where they are. */
 export function encodeSnapshotMessage(message: SnapshotMessage): Uint8Array[] {

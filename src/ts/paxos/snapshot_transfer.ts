@@ -15,22 +15,25 @@ import {
   sameCheckpoint,
 } from './checkpoint.js';
 import type { CheckpointPin, CheckpointStore } from './checkpoint_store.js';
-import type { SnapshotMessage } from './snapshot_messages.js';
-
-/** Bytes of one part. */
-export const PART_BYTES = 256 * 1024;
+import { PART_BYTES, type SnapshotMessage } from './snapshot_messages.js';
 
 /** Sends a message to a replica; it may be lost. */
 export type SendSnapshotMessage = (to: number, group: number, message: SnapshotMessage) => void;
 
 export interface SnapshotSenderOptions {
+  /** Most bytes of one part, at most PART_BYTES. */
+  readonly part_bytes_max: number;
   /** Bytes of checkpoints that leave this replica in a second, to all others together. */
   readonly bytes_per_s: number;
   /** A receiver that asks for nothing in this time is given up: the checkpoint is no longer kept for it. */
   readonly idle_timeout_ms: number;
 }
 
+/** Bytes may leave ahead of their second by so much: what is asked for between two ticks does not wait for the next. */
+const AHEAD_MS = 50;
+
 export const DEFAULT_SNAPSHOT_SENDER_OPTIONS: SnapshotSenderOptions = {
+  part_bytes_max: PART_BYTES,
   bytes_per_s: 32 * 1024 * 1024,
   idle_timeout_ms: 30_000,
 };
@@ -133,8 +136,8 @@ export class SnapshotSender {
 
   #serve(stream: Stream, now_ms: number): void {
     const { offset, pin } = stream;
-    if (offset === null || stream.reading || now_ms < this.#free_at_ms) return;
-    const bytes = Math.min(PART_BYTES, payloadBytes(pin.record) - offset);
+    if (offset === null || stream.reading || now_ms + AHEAD_MS < this.#free_at_ms) return;
+    const bytes = Math.min(this.#options.part_bytes_max, payloadBytes(pin.record) - offset);
     this.#free_at_ms = Math.max(now_ms, this.#free_at_ms) + (bytes * 1_000) / this.#options.bytes_per_s;
     stream.offset = null;
     stream.active_at_ms = now_ms;
@@ -170,17 +173,32 @@ export const DEFAULT_SNAPSHOT_RECEIVER_OPTIONS: SnapshotReceiverOptions = { retr
 export interface SnapshotReceiverParts {
   readonly store: CheckpointStore;
   readonly send: SendSnapshotMessage;
-  /** Highest instance that this replica applied. */
+  /** Up to here this replica applied, or has a checkpoint that it waits to apply. */
   readonly appliedThrough: (group: number) => number;
   /**
-   * A checkpoint is durable as this replica's own. What it needs of the log may still be missing: `restoreGroup` tells, and
-   * restores the state machine once it is there.
+   * The whole checkpoint of this instance is there, and is written once this resolves to true: the group stands still from
+   * then on. False: it is of no use any more, or not now.
    */
-  readonly onInstalled: (group: number, record: CheckpointRecord, payload: CheckpointPayload) => void;
+  readonly prepare: (group: number, instance: number) => Promise<boolean>;
+  /**
+   * A checkpoint that came from this replica is durable as the own one. What it needs of the log may still be missing:
+   * `restoreCheckpoint` tells, and restores the state machine once it is there.
+   */
+  readonly onInstalled: (group: number, from: number) => void;
   /** The log failed: the replica has to stop. */
   readonly onFailure: (error: unknown) => void;
   readonly warn: (message: string) => void;
 }
+
+export interface SnapshotProgress {
+  readonly instance: number;
+  readonly from: number;
+  readonly have_bytes: number;
+  readonly total_bytes: number;
+}
+
+/** Checkpoints that are collected at a time, of different groups: each is held in memory. */
+export const COLLECTIONS_MAX = 4;
 
 /** A checkpoint of which parts are there. */
 interface Collection {
@@ -204,10 +222,12 @@ export class SnapshotReceiver {
     this.#options = options;
   }
 
-  /** How much of a group's checkpoint came, or null while none comes. */
-  progress(group: number): { readonly have_bytes: number; readonly total_bytes: number } | null {
+  /** How much of which checkpoint of a group came, and from whom; null while none comes. */
+  progress(group: number): SnapshotProgress | null {
     const collection = this.#collections.get(group);
-    return collection === undefined ? null : { have_bytes: collection.have, total_bytes: collection.bytes.length };
+    if (collection === undefined) return null;
+    const { head, from, have, bytes } = collection;
+    return { instance: head.instance, from, have_bytes: have, total_bytes: bytes.length };
   }
 
   /** Takes up an offer: goes on with what it has of this checkpoint, or begins. */
@@ -215,12 +235,15 @@ export class SnapshotReceiver {
     const known = this.#collections.get(group);
     if (known?.installing === true || head.instance <= this.#parts.appliedThrough(group)) return;
     if (known !== undefined && sameCheckpoint(known.head, head)) {
+      // Offers are repeated while a transfer goes on.
+      if (known.from === from && now_ms - known.asked_at_ms < this.#options.retry_ms) return;
       known.from = from;
       this.#ask(known, now_ms);
       return;
     }
     // Two senders offer different ones: what comes from the first goes on, while it comes.
     if (known !== undefined && known.from !== from) return;
+    if (known === undefined && this.#collections.size >= COLLECTIONS_MAX) return;
     const bytes = new Uint8Array(payloadBytes(head));
     const times = { asked_at_ms: now_ms, came_at_ms: now_ms };
     const collection = { group, head, bytes, have: 0, from, ...times, installing: false };
@@ -277,25 +300,23 @@ export class SnapshotReceiver {
 
   async #install(collection: Collection): Promise<void> {
     const { group, head, from } = collection;
-    const { store, send, appliedThrough, onInstalled, warn } = this.#parts;
+    const { store, send, prepare, onInstalled, warn } = this.#parts;
     // Not within the call that brought the last part.
     await nextTurn();
     try {
       const payload = await payloadOf(head, collection.bytes);
-      if (head.instance <= appliedThrough(group)) {
-        // What was missing came another way: to go back would be of no use.
+      if (!(await prepare(group, head.instance))) {
         this.#collections.delete(group);
         return;
       }
-      const record = await this.#write(group, head, payload);
+      await this.#write(group, head, payload);
       this.#collections.delete(group);
       send(from, group, {
         type: 'snapshot_fetch',
         id: { instance: head.instance, checksum: head.checksum },
         offset: collection.bytes.length,
       });
-      // The own one may have become newer meanwhile.
-      if (sameCheckpoint(record, head)) onInstalled(group, record, payload);
+      onInstalled(group, from);
     } catch (error) {
       if (!(error instanceof PhxError)) throw error;
       if (error.retryable) {
@@ -312,7 +333,9 @@ export class SnapshotReceiver {
   #write(group: number, head: CheckpointHead, payload: CheckpointPayload): Promise<CheckpointRecord> {
     const { store, appliedThrough } = this.#parts;
     const { instance, chain, first_needed } = head;
-    const place = { instance, chain, first_needed, first_retained: first_needed, own_through: appliedThrough(group) };
+    // Of what it needs nothing counts that does not say of itself that it is chosen: own entries may be truncated already.
+    const own_through = Math.min(appliedThrough(group), first_needed - 1);
+    const place = { instance, chain, first_needed, first_retained: first_needed, own_through };
     return store.write(group, {
       ...place,
       configurations: [payload.configurations],

@@ -5,8 +5,7 @@
  */
 import { createServer, type Server } from 'node:net';
 import { PhxError } from '../errors.js';
-import { encodeMessage, type GroupMessage } from './codec.js';
-import type { Message } from './core/types.js';
+import { encodeMessage, type GroupMessage, type PeerMessage } from './codec.js';
 import type { Hello } from './handshake.js';
 import type { Identity } from './identity.js';
 import { type Admission, Incoming } from './incoming.js';
@@ -63,7 +62,7 @@ export interface TransportStats {
 /** The way to the peers, as a node sees it. */
 export interface Connections {
   /** Queues a message; it leaves with `flush`. */
-  send(to: number, group: number, message: Message): void;
+  send(to: number, group: number, message: PeerMessage): void;
   /** Sends what was queued since the last call. */
   flush(): void;
   /** Tells all peers what this replica is now. */
@@ -127,7 +126,7 @@ export class Transport implements Connections {
   }
 
   /** Queues a message; it leaves with `flush`. */
-  send(to: number, group: number, message: Message): void {
+  send(to: number, group: number, message: PeerMessage): void {
     this.#peers.get(to)?.[laneOf(message)].push(encodeMessage(group, message));
   }
 
@@ -270,13 +269,16 @@ export class Transport implements Connections {
   }
 }
 
-function laneOf(message: Message): 'control' | 'data' {
+function laneOf(message: PeerMessage): 'control' | 'data' {
   switch (message.type) {
     case 'accept':
     case 'accepted':
     case 'promise':
     case 'fetch':
     case 'learn':
+    case 'snapshot_offer':
+    case 'snapshot_fetch':
+    case 'snapshot_part':
       return 'data';
     default:
       return 'control';

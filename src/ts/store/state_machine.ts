@@ -37,8 +37,10 @@ export interface QueueState {
   added_bytes: number;
 }
 
-/** A Paxos group whose items are being found again. */
+/** The state that takes the place of a Paxos group's, once its items were found again. */
 interface Reindexing extends GroupRetention {
+  readonly queues: ReadonlyMap<number, QueueState>;
+  readonly last_cursor: number;
   /** Cursor of the next item of the log, or null before the first item that is kept. */
   next_cursor: number | null;
 }
@@ -65,7 +67,6 @@ export class StoreStateMachine implements StateMachine {
 
   /** Applies the commands of one instance. The result of an ADD is an `AddResult`, that of CURSORS null. */
   apply(group: number, instance: number, commands: readonly Command[]): readonly (AddResult | null)[] {
-    this.#endReindexing(group);
     return commands.map(({ bytes, offset }) => {
       const command = decodeCommand(bytes);
       if (command.kind === CommandKind.add) return this.#add(group, instance, offset, command);
@@ -74,7 +75,6 @@ export class StoreStateMachine implements StateMachine {
   }
 
   snapshot(group: number): Uint8Array[] {
-    this.#endReindexing(group);
     return [encodeSnapshot(this.#queuesOfGroup(group), this.lastCursor(group))];
   }
 
@@ -89,22 +89,21 @@ export class StoreStateMachine implements StateMachine {
   restore(group: number, snapshot: Uint8Array, retention: Uint8Array): void {
     const { last_cursor, queues } = decodeSnapshot(snapshot);
     const { first, first_cursors } = decodeRetention(retention);
-    for (const { queue_id } of this.#queuesOfGroup(group).splice(0)) this.#queues.delete(queue_id);
-    this.#last_cursors[group] = last_cursor;
+    const found = new Map<number, QueueState>();
     for (const { queue_id, added_items, added_bytes, last_cursor: newest, cursors } of queues) {
       const oldest = first_cursors.get(queue_id);
       const index = new QueueIndex(oldest === undefined ? newest : oldest - 1);
       const queue = { queue_id, group, index, cursors: new QueueCursors(), added_items, added_bytes };
       for (const [consumer_group, prev] of cursors) queue.cursors.applyPrev(consumer_group, prev);
-      this.#include(queue);
+      found.set(queue_id, queue);
     }
-    this.#reindexing.set(group, { first, first_cursors, next_cursor: null });
+    this.#reindexing.set(group, { first, first_cursors, next_cursor: null, queues: found, last_cursor });
   }
 
   reindex(group: number, instance: number, commands: readonly Command[]): void {
     const reindexing = this.#reindexing.get(group);
     assert(reindexing !== undefined, 'a group is reindexed after it was restored');
-    const { first, first_cursors } = reindexing;
+    const { first, first_cursors, queues } = reindexing;
     if (first === null || instance < first.instance) return;
     const adds = commands.flatMap((command) => addsIn(command));
     // Items of its instance that come before the first one kept have lower cursors.
@@ -112,10 +111,27 @@ export class StoreStateMachine implements StateMachine {
     let cursor = reindexing.next_cursor ?? first.cursor - items_before();
     for (const { queue_id, offset, item_bytes } of adds) {
       const oldest = first_cursors.get(queue_id) ?? Number.POSITIVE_INFINITY;
-      if (cursor >= oldest) this.#queueOf(group, queue_id).index.append(cursor, instance, offset, item_bytes);
+      if (cursor >= oldest) {
+        const queue = queues.get(queue_id);
+        if (queue === undefined) throw new PhxError('LOG_CORRUPT', `a checkpoint keeps items of no queue ${queue_id}`);
+        queue.index.append(cursor, instance, offset, item_bytes);
+      }
       cursor += 1;
     }
     reindexing.next_cursor = cursor;
+  }
+
+  restored(group: number): void {
+    const reindexing = this.#reindexing.get(group);
+    assert(reindexing !== undefined, 'a group has its state back after it was restored');
+    this.#reindexing.delete(group);
+    const { first, next_cursor, last_cursor, queues } = reindexing;
+    if (first !== null && next_cursor !== last_cursor + 1) {
+      throw new PhxError('LOG_CORRUPT', `group ${group}: the log does not hold the items that its checkpoint counted`);
+    }
+    for (const { queue_id } of this.#queuesOfGroup(group).splice(0)) this.#queues.delete(queue_id);
+    for (const queue of queues.values()) this.#include(queue);
+    this.#last_cursors[group] = last_cursor;
   }
 
   /** State of a queue; undefined if no command ever named it. */
@@ -162,17 +178,6 @@ export class StoreStateMachine implements StateMachine {
     queue.added_items += items;
     this.#last_cursors[group] = cursor - 1;
     return { first_cursor, items };
-  }
-
-  /** All that the snapshot left to the log was found again, and nothing else. */
-  #endReindexing(group: number): void {
-    const reindexing = this.#reindexing.get(group);
-    if (reindexing === undefined) return;
-    const { first, next_cursor } = reindexing;
-    if (first !== null && next_cursor !== this.lastCursor(group) + 1) {
-      throw new PhxError('LOG_CORRUPT', `group ${group}: the log does not hold the items that its checkpoint counted`);
-    }
-    this.#reindexing.delete(group);
   }
 
   #queuesOfGroup(group: number): QueueState[] {

@@ -52,8 +52,21 @@ test('a value that comes after the claim that covers it is applied without being
   t.deepEqual(probe.take('fetch'), []);
 });
 
-test('the next portion is fetched when the disk is done with the last one', (t) => {
+test('the next portion is fetched while the last one is written', (t) => {
   const probe = new Probe();
+  probe.receive(3, heartbeatAt(next, 6));
+  probe.sync();
+  probe.pass(60);
+  t.is(probe.take('fetch').length, 1);
+  probe.receive(3, { type: 'learn', entries: [entryAt(1, next, 'a'), entryAt(2, next, 'b')] });
+  t.deepEqual(
+    probe.take('fetch').map(({ from }) => from),
+    [3],
+  );
+});
+
+test('where much waits for the disk the next portion is fetched when it is done with the last one', (t) => {
+  const probe = new Probe({ fetch_ahead_bytes_max: 1 });
   probe.receive(3, heartbeatAt(next, 6));
   probe.sync();
   probe.pass(60);

@@ -165,7 +165,10 @@ export class Script {
     if (group === null) throw new Error(`${id} is down`);
     const { applied_through: through, chain, configurations } = group;
     this.#line(`${id} keeps its state through ${through} and deletes the log below`);
-    node.rebase({ snapshot: { through, chain, configurations }, applied: [...node.applied] });
+    node.rebase({
+      snapshot: { through, chain, configurations, retained_from: through + 1 },
+      applied: [...node.applied],
+    });
     this.#step(id, { type: 'retained', from: through + 1 });
   }
 

@@ -17,7 +17,7 @@ export class ScriptNode {
   readonly disk = new Map<string, LogWrite>();
   /** The state at the beginning of the log, and what had been applied then. */
   base: { readonly snapshot: Snapshot; readonly applied: readonly string[] } = {
-    snapshot: { through: 0, chain: 0, configurations: [founded([1, 2, 3])] },
+    snapshot: { through: 0, chain: 0, configurations: [founded([1, 2, 3])], retained_from: 1 },
     applied: [],
   };
   readonly applied: string[] = [];

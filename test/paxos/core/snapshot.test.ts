@@ -3,7 +3,7 @@ import { ballotFrom, NO_BALLOT } from '../../../src/ts/paxos/core/ballot.js';
 import { acceptAt, ballotOf, EMPTY, entryAt, founded, heartbeatAt, Probe, replyTo } from './probe.js';
 
 const next = ballotOf(1, 3);
-const snapshot = { through: 100, chain: 77, configurations: [founded([1, 2, 3])] };
+const snapshot = { through: 100, chain: 77, configurations: [founded([1, 2, 3])], retained_from: 101 };
 
 test('a fetch of what the log does not hold any more asks for a snapshot', (t) => {
   const probe = new Probe({}, { ...EMPTY, chosen_through: 20, known_through: 20, retained_from: 11 });

@@ -248,7 +248,7 @@ function onDurable(state: GroupState, append: number): void {
 function complete(state: GroupState, completion: Exclude<Completion, { type: 'accepted' }>): void {
   switch (completion.type) {
     case 'learned':
-      onLearnedDurable(state, completion.instance);
+      onLearnedDurable(state, completion.instance, completion.bytes);
       break;
     case 'promised':
       if (completion.candidate === state.config.self) onOwnPromise(state, completion.ballot);

@@ -64,8 +64,8 @@ export function applyChosen(state: GroupState): void {
 }
 
 /**
- * Asks for missing chosen values when a gap lasts, and again when an answer fails to come. Not before what is known to be
- * chosen is applied: a peer that serves faster than this disk writes must not fill the memory.
+ * Asks for missing chosen values when a gap lasts, and again when an answer fails to come. Not while much of what came waits
+ * for the disk: a peer that serves faster than it writes must not fill the memory.
  */
 export function fetchGap(state: GroupState): void {
   const { options } = state.config;
@@ -74,7 +74,7 @@ export function fetchGap(state: GroupState): void {
     state.fetch_sent_at_ms = null;
     return;
   }
-  if (state.applied_through < state.chosen_through) return;
+  if (isAhead(state)) return;
   state.gap_since_ms ??= state.now_ms;
   const waiting = state.fetch_sent_at_ms;
   if (waiting !== null && state.now_ms - waiting < options.fetch_timeout_ms) return;
@@ -129,9 +129,10 @@ export function onLearn(state: GroupState, from: number, entries: readonly Accep
     }
     assert(held?.chosen !== true, 'one value is chosen for an instance');
     state.putEntry(instance, { ballot, value, durable: false, chosen: true });
+    state.learned_bytes += value.length;
     state.write(
       { type: 'entry', instance, ballot, chosen_through: state.chosen_through, value },
-      { type: 'learned', instance },
+      { type: 'learned', instance, bytes: value.length },
     );
   }
   advanceChosen(state);
@@ -143,14 +144,20 @@ export function onLearn(state: GroupState, from: number, entries: readonly Accep
   continueFetch(state);
 }
 
+/** Whether as much as may is on its way to the disk. */
+function isAhead(state: GroupState): boolean {
+  return state.learned_bytes >= state.config.options.fetch_ahead_bytes_max;
+}
+
 function continueFetch(state: GroupState): void {
-  if (!state.fetch_goes_on || state.applied_through < state.chosen_through) return;
+  if (!state.fetch_goes_on || isAhead(state)) return;
   state.fetch_goes_on = false;
   sendFetch(state);
 }
 
 /** An own write of a learned value reached the disk. */
-export function onLearnedDurable(state: GroupState, instance: number): void {
+export function onLearnedDurable(state: GroupState, instance: number, bytes: number): void {
+  state.learned_bytes -= bytes;
   const entry = state.entries.get(instance);
   if (entry !== undefined) entry.durable = true;
   applyChosen(state);

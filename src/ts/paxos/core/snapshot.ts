@@ -9,7 +9,7 @@ import type { Snapshot } from './types.js';
 
 /** Everything up to `snapshot.through` is chosen and in this replica's state. */
 export function onSnapshotInstalled(state: GroupState, snapshot: Snapshot): void {
-  const { through, chain, configurations } = snapshot;
+  const { through, chain, configurations, retained_from } = snapshot;
   if (through <= state.applied_through) return;
   for (const instance of [...state.entries.keys()]) {
     if (instance <= through) state.dropEntry(instance);
@@ -27,7 +27,7 @@ export function onSnapshotInstalled(state: GroupState, snapshot: Snapshot): void
   state.applied_through = through;
   state.members.forget(through);
   state.chain.restart({ instance: through, chain });
-  state.retained_from = Math.max(state.retained_from, through + 1);
+  state.retained_from = Math.max(state.retained_from, retained_from);
   const { role } = state;
   if (role.type === 'leader') {
     for (const instance of [...role.in_flight.keys()]) if (instance <= through) role.in_flight.delete(instance);

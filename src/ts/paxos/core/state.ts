@@ -21,7 +21,7 @@ export interface Entry {
 /** What to do once an append is durable. Until then nobody may learn of it: the disk is a peer like the others. */
 export type Completion =
   | { readonly type: 'accepted'; readonly instance: number; readonly ballot: Ballot; readonly leader: number }
-  | { readonly type: 'learned'; readonly instance: number }
+  | { readonly type: 'learned'; readonly instance: number; readonly bytes: number }
   | { readonly type: 'promised'; readonly ballot: Ballot; readonly candidate: number }
   | { readonly type: 'longest_grant'; readonly lease_ms: number; readonly request: LeaseRequest };
 
@@ -161,8 +161,10 @@ export class GroupState {
   fetch_from = 0;
   /** How often damaged instances were asked for: each time somebody else is. */
   repair_attempts = 0;
-  /** The last answer brought something; the next portion is fetched once this one is applied. */
+  /** The last answer brought something; the next portion is fetched once the disk allows. */
   fetch_goes_on = false;
+  /** Bytes of learned values that are not durable yet. */
+  learned_bytes = 0;
 
   /**
    * No other replica gets this one's vote before `until_ms`. `ballot` is that of the leader's newest heartbeat. `to` 0:

@@ -88,6 +88,8 @@ export interface Snapshot {
   readonly chain: number;
   /** The configuration that governs the instance after it, and those that were chosen up to there and govern later. */
   readonly configurations: readonly Configuration[];
+  /** Chosen values from here to `through` are in this replica's log. */
+  readonly retained_from: number;
 }
 
 /** One step from the present members to others; a voter comes or goes, or one takes the place of another. */
@@ -200,6 +202,8 @@ export interface CoreOptions {
   /** A gap that lasts this long is fetched. */
   readonly fetch_delay_ms: number;
   readonly fetch_timeout_ms: number;
+  /** Fetched values that may wait for the disk, in bytes, while more are asked for. */
+  readonly fetch_ahead_bytes_max: number;
   /** Instances in flight at a leader, at most MEMBERS_DELAY. */
   readonly window_max: number;
   /** Bytes of the commands that are batched into one value; a larger command travels alone. */
@@ -226,6 +230,7 @@ export const DEFAULT_CORE_OPTIONS: CoreOptions = {
   retransmit_ms: 250,
   fetch_delay_ms: 40,
   fetch_timeout_ms: 500,
+  fetch_ahead_bytes_max: 8 * 1024 * 1024,
   window_max: 16,
   batch_bytes_max: 512 * 1024,
   command_bytes_max: 10 * 1024 * 1024,
