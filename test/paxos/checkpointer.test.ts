@@ -101,6 +101,16 @@ test('a checkpoint is made once enough was applied and less is needed', async (t
   t.is(await rig.checkpointer.run(), 0, 'nothing was applied since');
 });
 
+test('of a group that waits for a state from elsewhere no checkpoint is made', async (t) => {
+  const rig = await Rig.start(t);
+  await rig.apply(0, 12);
+  rig.at(0).first_needed = 5;
+  rig.still.add(0);
+  t.is(await rig.checkpointer.run(), 0);
+  rig.still.delete(0);
+  t.is(await rig.checkpointer.run(), 1);
+});
+
 test('a few instances of many bytes are enough, too', async (t) => {
   const rig = await Rig.start(t);
   rig.at(0).first_needed = 2;

@@ -63,6 +63,21 @@ test('what exceeds a portion is split, and durable with its last record', (t) =>
   t.deepEqual(durable, ['0:1']);
 });
 
+test('a group is settled when all that was added for it is durable and reported', async (t) => {
+  const { writer, appends, durable } = writing();
+  await writer.settled(0);
+  writer.add(0, 1, [record(1, PORTION_BYTES_MAX)]);
+  writer.add(0, 2, [record(2, 10)]);
+  writer.add(1, 1, [record(1, 10)]);
+  const settled = writer.settled(0).then(() => durable.push('settled'));
+  writer.flush();
+  appends[0]?.done(null);
+  writer.add(1, 2, [record(2, 10)]);
+  appends[1]?.done(null);
+  await settled;
+  t.deepEqual(durable, ['0:1', '0:2', '1:1', 'settled']);
+});
+
 test('a record larger than a portion travels alone', (t) => {
   const { writer, appends } = writing();
   writer.add(0, 1, [record(1, 10), record(2, PORTION_BYTES_MAX + 1), record(3, 10)]);

@@ -4,6 +4,7 @@ import { CHUNK_BYTES, type CheckpointRecord, sameCheckpoint, shadowGroupOf } fro
 import { CheckpointStore } from '../../src/ts/paxos/checkpoint_store.js';
 import { PART_BYTES, type SnapshotMessage } from '../../src/ts/paxos/snapshot_messages.js';
 import {
+  COLLECTIONS_MAX,
   SnapshotReceiver,
   type SnapshotReceiverOptions,
   SnapshotSender,
@@ -22,7 +23,7 @@ const SENDING: SnapshotSenderOptions = {
   bytes_per_s: Number.POSITIVE_INFINITY,
   idle_timeout_ms: 1_000,
 };
-const RECEIVING: SnapshotReceiverOptions = { retry_ms: 100, idle_timeout_ms: 1_000 };
+const RECEIVING: SnapshotReceiverOptions = { retry_ms: 100, gives_way_ms: 500, idle_timeout_ms: 1_000 };
 
 interface Sent {
   readonly to: number;
@@ -301,6 +302,41 @@ test('two senders do not disturb each other', async (t) => {
   t.is(pair.receiver.progress(GROUP)?.have_bytes, PART_BYTES);
   await pair.finish();
   t.is(pair.installed[0]?.instance, 100);
+});
+
+test('where nothing comes any more, what another sender offers takes its place', async (t) => {
+  const pair = await Pair.start(t);
+  pair.sender.offer(RECEIVER, GROUP, 0);
+  await partsHad(pair, 1);
+  const { record } = (await pair.store.read(GROUP)) ?? {};
+  if (record === undefined) throw new Error('it is there');
+  const head = { ...record, instance: 500 };
+  pair.receiver.onOffer(2, GROUP, head, RECEIVING.gives_way_ms - 1);
+  t.like(pair.receiver.progress(GROUP), { instance: 100, from: SENDER });
+  pair.receiver.onOffer(2, GROUP, head, RECEIVING.gives_way_ms);
+  t.like(pair.receiver.progress(GROUP), { instance: 500, from: 2, have_bytes: 0 });
+});
+
+test('no more checkpoints are collected at a time than fit into memory', async (t) => {
+  const pair = await Pair.start(t);
+  const { record } = (await pair.store.read(GROUP)) ?? {};
+  if (record === undefined) throw new Error('it is there');
+  const groups = Array.from({ length: COLLECTIONS_MAX + 1 }, (_, group) => group);
+  for (const group of groups) pair.receiver.onOffer(SENDER, group, record, 0);
+  t.deepEqual(
+    groups.filter((group) => pair.receiver.progress(group) === null),
+    [COLLECTIONS_MAX],
+  );
+});
+
+test('an offer that is repeated while parts come asks for nothing twice', async (t) => {
+  const pair = await Pair.start(t);
+  pair.sender.offer(RECEIVER, GROUP, 0);
+  pair.deliver(await pair.next());
+  t.is((await pair.next()).type, 'snapshot_fetch');
+  pair.sender.offer(RECEIVER, GROUP, 0);
+  pair.deliver(await pair.next());
+  t.is(pair.sent.length, 0);
 });
 
 test('a checkpoint that is not what its offer said is dropped', async (t) => {

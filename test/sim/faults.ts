@@ -90,7 +90,7 @@ export function drawPlan(random: Random): Plan {
     limits: {
       value_cache_bytes_max: random.pick([1_000, 20_000]),
       learn_bytes_max: random.pick([4_096, 32_768]),
-      part_bytes_max: random.pick([200, 4_096]),
+      part_bytes_max: random.pick([40, 4_096]),
       portion_bytes_max: random.pick([2_048, 8_192]),
     },
     checkpoints: {

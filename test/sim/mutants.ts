@@ -243,6 +243,60 @@ export const MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: 'the log is truncated above what its checkpoint holds',
+    changes: [
+      {
+        file: 'paxos/checkpoint_store.js',
+        from: 'this.#log.truncate(group, record.first_retained);',
+        to: 'this.#log.truncate(group, Math.max(record.first_retained, record.instance + 10));',
+      },
+    ],
+  },
+  {
+    name: 'a checkpoint counts, and the log is truncated, before it is durable',
+    changes: [
+      {
+        file: 'paxos/checkpoint_store.js',
+        from: 'await appendDurably(this.#log, [{ kind: RecordKind.state,',
+        to: 'void appendDurably(this.#log, [{ kind: RecordKind.state,',
+      },
+    ],
+  },
+  {
+    name: 'below the checkpoint of a peer what was accepted counts as chosen',
+    changes: [
+      {
+        file: 'paxos/records.js',
+        from: 'const known = entry.instance <= own_through || entry.chosen_through >= entry.instance;',
+        to: 'const known = true;',
+      },
+    ],
+  },
+  {
+    name: 'a group serves though entries are missing that its checkpoint needs',
+    changes: [
+      {
+        file: 'paxos/restored_groups.js',
+        from: 'if (gap !== null)\n                restored.standing_still.set(group, gap);',
+        to: '',
+      },
+    ],
+  },
+  {
+    name: 'what the core has written may come after what is fetched for a checkpoint',
+    changes: [{ file: 'paxos/snapshots.js', from: 'await this.#parts.settled(group);', to: '' }],
+  },
+  {
+    name: 'the core goes on below the checkpoint that it was brought',
+    changes: [
+      {
+        file: 'paxos/snapshots.js',
+        from: "return { inputs: [{ type: 'snapshot_installed', snapshot }] };",
+        to: 'return { inputs: [] };',
+      },
+    ],
+  },
+  {
     name: 'nothing is synced',
     changes: [{ file: 'wal/portable.js', from: 'if (this.sync) {', to: 'if (false) {' }],
   },

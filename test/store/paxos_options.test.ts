@@ -2,7 +2,7 @@ import test from 'ava';
 import { runtimeReporter } from '../../src/ts/config/report.js';
 import { type Topic, topic_config } from '../../src/ts/config/schema.js';
 import { DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
-import { addBodyBytesMax, coreOptions } from '../../src/ts/store/paxos_options.js';
+import { addBodyBytesMax, checkpointOptions, coreOptions } from '../../src/ts/store/paxos_options.js';
 
 function topicOf(keys: Readonly<Record<string, number>>): Topic {
   const report = runtimeReporter(() => undefined);
@@ -36,4 +36,10 @@ test('any Add within the size limit fits into a command', (t) => {
     t.true(options.command_bytes_max > addBodyBytesMax(items_byte_size_limit));
     t.true(options.waiting_bytes_max >= options.command_bytes_max);
   }
+});
+
+test('the log that is held for others is bounded in entries by the topic, in bytes for all groups together', (t) => {
+  t.like(checkpointOptions(topicOf({}), 1), { held_instances_max: 100_000, held_bytes_max: 512 * 1024 * 1024 });
+  t.is(checkpointOptions(topicOf({}), 100).held_bytes_max * 100, 512 * 1024 * 1024);
+  t.is(checkpointOptions(topicOf({ store_paxos_hold_log_count: 5 }), 1).held_instances_max, 5);
 });

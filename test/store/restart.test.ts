@@ -140,7 +140,7 @@ test('with one replica stopped the others go on, and it catches up when it retur
 });
 
 test('items that all acknowledged before the checkpoint are not read again, the others are', async (t) => {
-  const topic = { store_make_cp_interval_s: 1 };
+  const topic = { store_make_cp_interval_s: 1, store_paxos_hold_log_count: 0 };
   const cluster = await StoreCluster.start(t, { replicas: 1, topic });
   const before = new Caller(t, cluster);
   // Above the bytes that are worth a checkpoint.
@@ -154,8 +154,7 @@ test('items that all acknowledged before the checkpoint are not read again, the 
     const page = await fetch(`http://127.0.0.1:${cluster.store(0).admin_port}/metrics`);
     return Number(new RegExp(`^phxqueue_paxos_${name}\\{group="0"\\} (\\d+)$`, 'm').exec(await page.text())?.[1]);
   };
-  await cluster.until('there is a checkpoint', async () => (await metric('checkpoint_instance')) > 10);
-  t.is(await metric('first_retained_instance'), 1, 'the log stays for replicas that were away');
+  await cluster.until('the log is truncated', async () => (await metric('first_retained_instance')) > 10);
   await cluster.haltAll();
   await cluster.startAll();
   t.regex(cluster.lines.join('\n'), /read 1 items of 1 Paxos groups/);

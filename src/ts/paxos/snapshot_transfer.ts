@@ -164,11 +164,17 @@ export class SnapshotSender {
 export interface SnapshotReceiverOptions {
   /** A part that does not come in this time is asked for again. */
   readonly retry_ms: number;
-  /** A checkpoint of which nothing comes in this time is given up. */
+  /** One of which nothing comes in this time gives way to another one that somebody else offers, */
+  readonly gives_way_ms: number;
+  /** and is given up after this time in any case. */
   readonly idle_timeout_ms: number;
 }
 
-export const DEFAULT_SNAPSHOT_RECEIVER_OPTIONS: SnapshotReceiverOptions = { retry_ms: 1_000, idle_timeout_ms: 30_000 };
+export const DEFAULT_SNAPSHOT_RECEIVER_OPTIONS: SnapshotReceiverOptions = {
+  retry_ms: 1_000,
+  gives_way_ms: 3_000,
+  idle_timeout_ms: 30_000,
+};
 
 export interface SnapshotReceiverParts {
   readonly store: CheckpointStore;
@@ -242,7 +248,7 @@ export class SnapshotReceiver {
       return;
     }
     // Two senders offer different ones: what comes from the first goes on, while it comes.
-    if (known !== undefined && known.from !== from) return;
+    if (known !== undefined && known.from !== from && !this.#givesWay(known, now_ms)) return;
     if (known === undefined && this.#collections.size >= COLLECTIONS_MAX) return;
     const bytes = new Uint8Array(payloadBytes(head));
     const times = { asked_at_ms: now_ms, came_at_ms: now_ms };
@@ -279,6 +285,10 @@ export class SnapshotReceiver {
       if (gone || head.instance <= this.#parts.appliedThrough(group)) this.#collections.delete(group);
       else if (now_ms - collection.asked_at_ms >= this.#options.retry_ms) this.#goOn(collection, now_ms);
     }
+  }
+
+  #givesWay({ came_at_ms }: Collection, now_ms: number): boolean {
+    return now_ms - came_at_ms >= this.#options.gives_way_ms;
   }
 
   #goOn(collection: Collection, now_ms: number): void {

@@ -5,6 +5,8 @@ import { type CoreOptions, DEFAULT_CORE_OPTIONS } from '../paxos/core/types.js';
 
 /** Bytes of a request besides its items and their framing. */
 const ENVELOPE_BYTES_MAX = 64 * 1024;
+/** Bytes of log that a store keeps for replicas that lag behind, all of its Paxos groups together. */
+const HELD_BYTES_MAX = 512 * 1024 * 1024;
 /** Longest wait for the answer of a replica far away. */
 const FAR_TIMEOUT_MAX_MS = 2_000;
 
@@ -40,11 +42,13 @@ export function coreOptions(topic: Topic): CoreOptions {
 }
 
 /**
- * When the Paxos groups get checkpoints. The log behind them stays until the disk is full: a replica that was away can be
- * brought nothing but log, so what were dropped without need could leave it behind for good.
+ * When the Paxos groups get checkpoints, and what of their logs stays behind them. A replica that was away for longer is
+ * brought a checkpoint instead.
  */
-export const STORE_CHECKPOINT_OPTIONS: CheckpointOptions = {
-  ...DEFAULT_CHECKPOINT_OPTIONS,
-  held_instances_max: Number.MAX_SAFE_INTEGER,
-  held_bytes_max: Number.POSITIVE_INFINITY,
-};
+export function checkpointOptions(topic: Topic, groups: number): CheckpointOptions {
+  return {
+    ...DEFAULT_CHECKPOINT_OPTIONS,
+    held_instances_max: Math.max(0, topic.store_paxos_hold_log_count),
+    held_bytes_max: HELD_BYTES_MAX / groups,
+  };
+}

@@ -19,7 +19,7 @@ import { CursorSync, process_timers } from './cursor_sync.js';
 import { LOG_FOLDER } from './log_folder.js';
 import { groupList, MasterWatch } from './master_watch.js';
 import { StoreMetrics } from './metrics.js';
-import { addBodyBytesMax, coreOptions, STORE_CHECKPOINT_OPTIONS } from './paxos_options.js';
+import { addBodyBytesMax, checkpointOptions, coreOptions } from './paxos_options.js';
 import { findPlace, type ReplicaPlace } from './place.js';
 import { StoreService } from './service.js';
 import { StoreStateMachine } from './state_machine.js';
@@ -255,7 +255,7 @@ export class Store {
       log,
       stateMachine: this.#machine,
       core,
-      checkpoints: STORE_CHECKPOINT_OPTIONS,
+      checkpoints: checkpointOptions(files.topic.topic, identity.groups),
       propose_timeout_ms: files.topic.topic.store_paxos_propose_timeout_ms,
       logger,
       form_with_majority: this.#options.form_with_majority ?? false,
