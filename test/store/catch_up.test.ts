@@ -99,7 +99,9 @@ test('a receiver that dies while entries are missing goes on fetching, and serve
   three.filter = noValues;
   await three.start(AWAY);
   await until(() => (three.at(AWAY).node.status(0).stands_still ? true : undefined));
-  await until(() => three.lines.find((line) => /3 group 0: instances \d+ to \d+, which its checkpoint needs/.test(line)));
+  await until(() =>
+    three.lines.find((line) => /3 group 0: instances \d+ to \d+, which its checkpoint needs/.test(line)),
+  );
   const { machine } = three.at(AWAY);
   t.is(machine.lastCursor(0), 5, 'until all is there the old state stays');
   await three.crash(AWAY);

@@ -163,7 +163,10 @@ export class Replicas {
       while (!ends) await work();
     };
     const adding = [1, 2, 3, 4].map(() => repeat(() => this.add()));
-    const others = [repeat(() => this.acknowledge(20)), repeat(() => this.checkpoint().then(() => delay(CHECKPOINT_MS)))];
+    const others = [
+      repeat(() => this.acknowledge(20)),
+      repeat(() => this.checkpoint().then(() => delay(CHECKPOINT_MS))),
+    ];
     return async () => {
       ends = true;
       await Promise.all([...adding, ...others]);

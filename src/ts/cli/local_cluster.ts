@@ -32,6 +32,8 @@ export interface LocalClusterOptions {
   /** Of the masters' leases; the default of the configuration if not given. */
   readonly lease_ms?: number;
   readonly engine?: 'auto' | 'native' | 'portable';
+  /** Further keys of the topic. */
+  readonly topic?: Readonly<Record<string, number>>;
   /** Workers of each consumer. */
   readonly nproc?: number;
   /** Receives each line that a consumer prints. */
@@ -270,7 +272,7 @@ async function writeConfiguration(
   const paths = Object.fromEntries(files);
   await Promise.all([
     json('globalconfig.conf', { topic_infos: [{ topic_id: TOPIC_ID, topic_name: TOPIC, ...paths }] }),
-    json('topicconfig.conf', topicConfig(options.queues ?? 10, options.lease_ms)),
+    json('topicconfig.conf', topicConfig(options)),
     json('storeconfig.conf', {
       stores: [
         {
@@ -293,10 +295,10 @@ async function writeConfiguration(
   ]);
 }
 
-function topicConfig(queues: number, lease_ms: number | undefined): unknown {
+function topicConfig({ queues = 10, lease_ms, topic }: LocalClusterOptions): unknown {
   const lease = lease_ms === undefined ? {} : { store_paxos_master_lease: lease_ms };
   return {
-    topic: { topic_id: TOPIC_ID, handle_ids: [1, 2], producer_batch_delay_time_ms: 1, ...lease },
+    topic: { topic_id: TOPIC_ID, handle_ids: [1, 2], producer_batch_delay_time_ms: 1, ...lease, ...topic },
     queue_infos: [{ queue_info_id: 1, ranges: [`0-${queues - 1}`], sleep_us_on_get_no_item: 20_000 }],
     pubs: [{ pub_id: 1, consumer_group_ids: [1], queue_info_ids: [1] }],
     consumer_groups: [{ consumer_group_id: 1, use_dynamic_scale: 0, skip_lock: 1 }],

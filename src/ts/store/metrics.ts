@@ -133,6 +133,11 @@ export class StoreMetrics {
       (group) => node.status(group).first_retained,
     );
     perGroup(
+      'phxqueue_paxos_stands_still',
+      '1 where this replica takes no part in the Paxos group until its state has come from another one',
+      (group) => (node.status(group).stands_still ? 1 : 0),
+    );
+    perGroup(
       'phxqueue_paxos_waiting_proposals',
       'Proposals that wait for a place in the pipeline',
       (group) => node.status(group).waiting,
