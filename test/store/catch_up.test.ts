@@ -10,6 +10,7 @@ const AWAY = 3;
 async function withOneAway(t: ExecutionContext): Promise<Replicas> {
   const three = await Replicas.start(t);
   await three.addAll(5);
+  await three.settled();
   await three.stop(AWAY);
   await three.addAll(100);
   await three.acknowledge(20);

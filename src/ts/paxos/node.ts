@@ -4,8 +4,7 @@
  * frame to each peer.
  */
 import { assert, PhxError } from '../errors.js';
-import type { CheckpointStore } from './checkpoint_store.js';
-import { type Checkpointer, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
+import { DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
 import { Clocks } from './clocks.js';
 import type { GroupMessage, PeerMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
@@ -48,8 +47,6 @@ export class PaxosNode implements ReplicatedLog {
   readonly #runtime: Runtime;
   readonly #limits: NodeLimits;
   readonly #restored: RestoredGroups;
-  readonly #checkpoints: CheckpointStore;
-  readonly #checkpointer: Checkpointer;
   readonly #cache: ValueCache;
   readonly #waiters = new Waiters();
   readonly #dirty = new Set<number>();
@@ -68,15 +65,13 @@ export class PaxosNode implements ReplicatedLog {
   #closing: Promise<void> | null = null;
 
   private constructor(options: PaxosNodeOptions, runtime: Runtime, restored: RestoredGroups) {
-    const { groups, checkpoints, checkpointer } = restored;
+    const { groups, checkpoints } = restored;
     const { log } = options;
     this.#options = options;
     this.#runtime = runtime;
     this.#limits = options.limits ?? DEFAULT_LIMITS;
     this.#cache = new ValueCache(this.#limits.value_cache_bytes_max);
     this.#restored = restored;
-    this.#checkpoints = checkpoints;
-    this.#checkpointer = checkpointer;
     this.self = options.identity.replica;
     this.replicas = options.replicas;
     this.groups = groups.length;
@@ -107,11 +102,12 @@ export class PaxosNode implements ReplicatedLog {
       part_bytes_max: this.#limits.part_bytes_max,
       monotonic_ms: () => runtime.monotonic_ms(),
       send: (to, group, message) => this.#send(to, group, message),
-      settled: (group) => this.#writer.settled(group),
-      goOn: (group, inputs) => {
-        for (const input of inputs) this.#orDie(() => this.#take(group, input));
-        this.#position.touch(group);
+      settle: (group) => {
+        // What was proposed may still be chosen; here nobody will know.
+        this.#waiters.rejectGroup(group, refusalError('PROPOSE_TIMEOUT'));
+        return this.#writer.settled(group);
       },
+      goOn: (group, inputs) => this.#goOn(group, inputs),
       onFailure: (error) => this.#fail(error),
     });
     this.#position = new VotePosition(
@@ -174,7 +170,7 @@ export class PaxosNode implements ReplicatedLog {
     const id = this.#proposals;
     const bytes = command.reduce((sum, part) => sum + part.length, 0);
     const deadline_ms = this.#runtime.monotonic_ms() + this.#options.propose_timeout_ms;
-    const applied = this.#waiters.add(id);
+    const applied = this.#waiters.add(id, group);
     this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms } });
     return applied;
   }
@@ -193,7 +189,7 @@ export class PaxosNode implements ReplicatedLog {
    */
   async checkpoint(): Promise<number> {
     try {
-      const made = await this.#checkpointer.run();
+      const made = await this.#restored.checkpointer.run();
       for (let group = 0; group < this.groups; group += 1) {
         this.#step(group, { type: 'retained', from: this.#firstRetained(group) });
       }
@@ -229,7 +225,7 @@ export class PaxosNode implements ReplicatedLog {
   /** For metrics and the status page. */
   status(group: number): GroupStatus {
     const { role, leader, ballot, chosen_through, waiting } = this.#group(group);
-    const { instance: checkpoint, first_retained } = this.#checkpoints.record(group) ?? NO_CHECKPOINT;
+    const { instance: checkpoint, first_retained } = this.#restored.checkpoints.record(group) ?? NO_CHECKPOINT;
     const stands_still = this.#snapshots.standsStill(group);
     return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained, stands_still };
   }
@@ -253,7 +249,7 @@ export class PaxosNode implements ReplicatedLog {
   async #close(): Promise<void> {
     this.#stopTicks();
     this.#writer.close();
-    this.#checkpointer.close();
+    this.#restored.checkpointer.close();
     this.#fetches.close();
     this.#snapshots.close();
     this.#hand_overs.giveUp();
@@ -328,13 +324,19 @@ export class PaxosNode implements ReplicatedLog {
     });
   }
 
-  #take(group: number, input: Input): void {
+  #take(group: number, input: Input, speaks = true): void {
     const core = this.#group(group);
     const effects = core.step(this.#runtime.monotonic_ms(), input);
-    for (const effect of effects) this.#perform(group, effect);
+    for (const effect of effects) if (speaks || effect.type === 'apply') this.#perform(group, effect);
     this.#hand_overs.look(group, this.self, core);
     if (input.type === 'propose') this.#dirty.add(group);
     if (effects.length > 0 || input.type === 'propose') this.#schedule();
+  }
+
+  /** A group has its state. Where the vote was lost meanwhile its core hears of it, and says nothing. */
+  #goOn(group: number, inputs: readonly Input[]): void {
+    this.#position.touch(group);
+    for (const input of inputs) this.#orDie(() => this.#take(group, input, this.#enrolment.may_vote));
   }
 
   /** A step that fails half-way leaves core and log apart: from then on nothing may leave this replica. */
@@ -417,7 +419,7 @@ export class PaxosNode implements ReplicatedLog {
     const commands = commandsIn(value);
     const results = this.#options.stateMachine.apply(group, instance, commands);
     assert(results.length === commands.length, 'the state machine answers each command');
-    this.#checkpointer.applied(group, instance, value.length);
+    this.#restored.checkpointer.applied(group, instance, value.length);
     if (commands.length > 0) this.#cache.put(group, instance, value);
     if (proposals === null) return;
     assert(proposals.length === commands.length, 'each own command has its proposal');
@@ -482,7 +484,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #firstRetained(group: number): number {
-    return (this.#checkpoints.record(group) ?? NO_CHECKPOINT).first_retained;
+    return (this.#restored.checkpoints.record(group) ?? NO_CHECKPOINT).first_retained;
   }
 
   async #readValue(group: number, instance: number): Promise<Uint8Array> {

@@ -26,8 +26,8 @@ export interface SnapshotsParts {
   readonly part_bytes_max: number;
   readonly monotonic_ms: () => number;
   readonly send: (to: number, group: number, message: PeerMessage) => void;
-  /** Resolves when all that the group's core wrote is durable. */
-  readonly settled: (group: number) => Promise<void>;
+  /** The group stands still from now on. Resolves when all that its core wrote is durable. */
+  readonly settle: (group: number) => Promise<void>;
   /** The group goes on, with these inputs before any other. */
   readonly goOn: (group: number, inputs: readonly Input[]) => void;
   /** The replica has to stop. */
@@ -150,7 +150,7 @@ export class Snapshots {
     if (standstill === undefined) {
       this.#begin(group, newStandstill('installing', true));
       // What the core has written must not come after what is fetched for the checkpoint.
-      await this.#parts.settled(group);
+      await this.#parts.settle(group);
       return !this.#closed;
     }
     // While the state machine is restored from an older one nothing of that may go; afterwards this is offered again.

@@ -4,6 +4,7 @@ import type { Refusal } from './core/types.js';
 import type { Applied } from './replicated_log.js';
 
 interface Waiter {
+  readonly group: number;
   readonly resolve: (applied: Applied) => void;
   readonly reject: (error: PhxError) => void;
 }
@@ -22,10 +23,10 @@ const REFUSALS: Readonly<Record<Refusal, string>> = {
 export class Waiters {
   readonly #waiters = new Map<number, Waiter>();
 
-  /** Settles when `resolve`, `refuse` or `rejectAll` says so. */
-  add(proposal: number): Promise<Applied> {
+  /** Settles when `resolve`, `refuse`, `rejectGroup` or `rejectAll` says so. */
+  add(proposal: number, group: number): Promise<Applied> {
     return new Promise<Applied>((resolve, reject) => {
-      this.#waiters.set(proposal, { resolve, reject });
+      this.#waiters.set(proposal, { group, resolve, reject });
     });
   }
 
@@ -35,6 +36,13 @@ export class Waiters {
 
   refuse(proposal: number, reason: Refusal): void {
     this.#take(proposal)?.reject(refusalError(reason));
+  }
+
+  /** Those who wait for the outcome of proposals to this group. */
+  rejectGroup(group: number, error: PhxError): void {
+    for (const [proposal, waiter] of [...this.#waiters]) {
+      if (waiter.group === group) this.#take(proposal)?.reject(error);
+    }
   }
 
   rejectAll(error: PhxError): void {
