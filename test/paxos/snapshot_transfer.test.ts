@@ -10,8 +10,8 @@ import {
   SnapshotSender,
   type SnapshotSenderOptions,
 } from '../../src/ts/paxos/snapshot_transfer.js';
-import type { LogEngine } from '../../src/ts/wal/engine.js';
-import { folderInMemory, open } from '../wal/fixture.js';
+import { type LogEngine, RecordKind } from '../../src/ts/wal/engine.js';
+import { append, folderInMemory, open } from '../wal/fixture.js';
 import { until } from './sockets.js';
 
 const GROUP = 2;
@@ -44,6 +44,8 @@ class Pair {
   readonly own: CheckpointStore;
   sender: SnapshotSender;
   readonly receiver: SnapshotReceiver;
+  /** Resolves when the group of the receiver stands still. */
+  standstill: Promise<void> = Promise.resolve();
   /** What the receiver's log throws. */
   refusal: PhxError | null = null;
 
@@ -65,7 +67,10 @@ class Pair {
         store: this.own,
         send: (to, _group, message) => this.sent.push({ to, message }),
         appliedThrough: () => this.applied,
-        prepare: async (_group, instance) => instance > this.applied,
+        prepare: async (_group, instance) => {
+          await this.standstill;
+          return instance > this.applied;
+        },
         onInstalled: (group) => {
           const record = this.own.record(group);
           if (record !== null) this.installed.push(record);
@@ -290,6 +295,23 @@ test('what was applied while the last part was on its way is not undone', async 
   await until(() => (pair.receiver.progress(GROUP) === null ? true : undefined));
   t.is(pair.own.record(GROUP), null);
   t.is(pair.installed.length, 0);
+});
+
+test('nothing is written before the group stands still', async (t) => {
+  const pair = await Pair.start(t);
+  let stand: () => void = () => undefined;
+  pair.standstill = new Promise((resolve) => {
+    stand = resolve;
+  });
+  pair.sender.offer(RECEIVER, GROUP, 0);
+  await partsHad(pair, 3);
+  pair.deliver(await pair.next());
+  pair.deliver(await pair.next());
+  await append(pair.logs[1], { kind: RecordKind.state, group: GROUP, instance: 9, body: [Buffer.from('later')] });
+  t.is(pair.logs[1].bounds(shadowGroupOf(GROUP)), null);
+  stand();
+  await pair.finish();
+  t.not(pair.logs[1].bounds(shadowGroupOf(GROUP)), null);
 });
 
 test('two senders do not disturb each other', async (t) => {

@@ -139,22 +139,44 @@ test('with one replica stopped the others go on, and it catches up when it retur
   t.is((await caller.getAll(0)).items.length, 21);
 });
 
+/** Adds more than is worth a checkpoint, and acknowledges all but the last item; its cursor. */
+async function consumed(caller: Caller): Promise<bigint> {
+  const megabyte = 'x'.repeat(1024 * 1024);
+  for (let i = 0; i < 10; i += 1) await caller.add(0, [`${i} ${megabyte}`]);
+  const last = await caller.add(0, ['kept']);
+  let next = NO_CURSOR;
+  while (next !== last) next = (await caller.get(0, NO_CURSOR, next)).next_cursor_id;
+  await caller.get(0, last - 1n, last);
+  return last;
+}
+
+async function firstRetained(cluster: StoreCluster, replica: number): Promise<number> {
+  const page = await fetch(`http://127.0.0.1:${cluster.store(replica).admin_port}/metrics`);
+  return Number(/^phxqueue_paxos_first_retained_instance\{group="0"\} (\d+)$/m.exec(await page.text())?.[1]);
+}
+
+test('a replica that was away while the log was truncated is brought a checkpoint, and can serve', async (t) => {
+  const topic = { store_make_cp_interval_s: 1, store_paxos_hold_log_count: 0 };
+  const cluster = await StoreCluster.start(t, { replicas: 3, topic });
+  const caller = new Caller(t, cluster);
+  await caller.add(0, ['first']);
+  await cluster.store(2).close();
+  const last = await consumed(caller);
+  for (const replica of [0, 1]) {
+    await cluster.until('the log is truncated', async () => (await firstRetained(cluster, replica)) > 10);
+  }
+  const back = await cluster.startOne(2);
+  await cluster.until('it has a state', () => cluster.lines.some((line) => /goes on behind the checkpoint/.test(line)));
+  await cluster.until('it is ready', () => back.ready().ok);
+  await cluster.store(0).close();
+  t.deepEqual(await caller.getAll(0), { prev: last - 1n, items: [[last, 'kept']] });
+});
+
 test('items that all acknowledged before the checkpoint are not read again, the others are', async (t) => {
   const topic = { store_make_cp_interval_s: 1, store_paxos_hold_log_count: 0 };
   const cluster = await StoreCluster.start(t, { replicas: 1, topic });
-  const before = new Caller(t, cluster);
-  // Above the bytes that are worth a checkpoint.
-  const megabyte = 'x'.repeat(1024 * 1024);
-  for (let i = 0; i < 10; i += 1) await before.add(0, [`${i} ${megabyte}`]);
-  const last = await before.add(0, ['kept']);
-  let next = NO_CURSOR;
-  while (next !== last) next = (await before.get(0, NO_CURSOR, next)).next_cursor_id;
-  await before.get(0, last - 1n, last);
-  const metric = async (name: string): Promise<number> => {
-    const page = await fetch(`http://127.0.0.1:${cluster.store(0).admin_port}/metrics`);
-    return Number(new RegExp(`^phxqueue_paxos_${name}\\{group="0"\\} (\\d+)$`, 'm').exec(await page.text())?.[1]);
-  };
-  await cluster.until('the log is truncated', async () => (await metric('first_retained_instance')) > 10);
+  const last = await consumed(new Caller(t, cluster));
+  await cluster.until('the log is truncated', async () => (await firstRetained(cluster, 0)) > 10);
   await cluster.haltAll();
   await cluster.startAll();
   t.regex(cluster.lines.join('\n'), /read 1 items of 1 Paxos groups/);
