@@ -64,8 +64,9 @@ export function applyChosen(state: GroupState): void {
 }
 
 /**
- * Asks for missing chosen values when a gap lasts, and again when an answer fails to come. Not while much of what came waits
- * for the disk: a peer that serves faster than it writes must not fill the memory.
+ * Asks for missing chosen values when a gap lasts, and again when an answer fails to come. Not before what is known to be
+ * chosen is applied: where disk and network are busy, what is missing is probably on its way. And not while much of what came
+ * waits for the disk: a peer that serves faster than it writes must not fill the memory.
  */
 export function fetchGap(state: GroupState): void {
   const { options } = state.config;
@@ -74,9 +75,9 @@ export function fetchGap(state: GroupState): void {
     state.fetch_sent_at_ms = null;
     return;
   }
-  if (isAhead(state)) return;
-  state.gap_since_ms ??= state.now_ms;
   const waiting = state.fetch_sent_at_ms;
+  if (waiting === null ? state.applied_through < state.chosen_through : isAhead(state)) return;
+  state.gap_since_ms ??= state.now_ms;
   if (waiting !== null && state.now_ms - waiting < options.fetch_timeout_ms) return;
   if (state.now_ms - state.gap_since_ms < options.fetch_delay_ms) return;
   sendFetch(state);
