@@ -41,7 +41,13 @@ const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: type('fetch' as const), from: number, through: number }),
   fc.record({ type: type('learn' as const), entries }),
 );
-const groupMessage: fc.Arbitrary<GroupMessage> = fc.record({ group: fc.nat({ max: 2 ** 32 - 1 }), message });
+const id = fc.nat({ max: 2 ** 16 - 1 });
+const groupMessage: fc.Arbitrary<GroupMessage> = fc.record({
+  group: fc.nat({ max: 2 ** 32 - 1 }),
+  from: id,
+  to: id,
+  message,
+});
 
 /** Decoded messages hold views of their frame: compared as plain arrays of bytes. */
 function plain(part: unknown): unknown {
@@ -52,7 +58,7 @@ function plain(part: unknown): unknown {
 }
 
 function frameOf(messages: readonly GroupMessage[]): Buffer {
-  return Buffer.concat(messages.flatMap((one) => encodeMessage(one.group, one.message)));
+  return Buffer.concat(messages.flatMap((one) => encodeMessage(one)));
 }
 
 test('all messages come back as they were', (t) => {

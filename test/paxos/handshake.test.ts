@@ -35,8 +35,8 @@ test('malformed introductions are refused with a reason', (t) => {
   huge.writeUInt32LE(1_000_000, 8);
   t.regex(reasonOf(huge) ?? '', /1000000 bytes/);
   t.regex(reasonOf(withBody('{"version":')) ?? '', /malformed/);
-  t.regex(reasonOf(withBody('{"version":2}')) ?? '', /malformed/);
-  const fields = { version: 2, ...hello, report: undefined, ...hello.report };
+  t.regex(reasonOf(withBody('{"version":3}')) ?? '', /malformed/);
+  const fields = { version: 3, ...hello, report: undefined, ...hello.report };
   t.is(reasonOf(withBody(JSON.stringify(fields))), null);
   for (const wrong of [
     { cluster: 1 },

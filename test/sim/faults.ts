@@ -2,7 +2,7 @@
 
 import type { CheckpointOptions } from '../../src/ts/paxos/checkpointer.js';
 import { type CoreOptions, DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
-import type { NodeLimits } from '../../src/ts/paxos/node.js';
+import type { NodeLimits } from '../../src/ts/paxos/node_options.js';
 import type { Random } from './random.js';
 
 /** Times are means in milliseconds; infinite for what never happens. The others are probabilities. */

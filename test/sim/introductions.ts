@@ -6,7 +6,7 @@
 import { encodeMessage, type GroupMessage } from '../../src/ts/paxos/codec.js';
 import type { Message } from '../../src/ts/paxos/core/types.js';
 import type { Admission } from '../../src/ts/paxos/incoming.js';
-import type { Report } from '../../src/ts/paxos/report.js';
+import type { Birth, Report } from '../../src/ts/paxos/report.js';
 import type { Connections, TransportOptions, TransportStats } from '../../src/ts/paxos/transport.js';
 import type { Direction, Endpoint, Parcel, SimNetwork } from './network.js';
 import type { Timeline } from './timeline.js';
@@ -21,6 +21,8 @@ const BACKOFF_MAX_MS = 1_000;
 /** One connection, from its first word on. */
 export interface Call {
   readonly caller: Party;
+  /** As whom the caller introduced itself. */
+  readonly birth: Birth;
   /** Who let the caller in. */
   callee: Party | null;
   readonly forth: Direction;
@@ -51,10 +53,10 @@ export class Party implements Connections {
     this.#tellRegularly();
   }
 
-  send(to: number, group: number, message: Message): void {
-    const bytes = Buffer.concat(encodeMessage(group, message));
+  send(place: number, message: GroupMessage): void {
+    const bytes = Buffer.concat(encodeMessage(message));
     this.#sent_bytes += bytes.length;
-    this.#lines.get(to)?.queue.push({ type: message.type, bytes });
+    this.#lines.get(place)?.queue.push({ type: message.message.type, bytes });
   }
 
   flush(): void {
@@ -119,7 +121,8 @@ export class Party implements Connections {
       this.hangUp(call);
       return;
     }
-    for (const one of received) if (this.endpoint.alive) this.options.receive(call.caller.endpoint.id, one);
+    const caller = { place: call.caller.endpoint.id, birth: call.birth };
+    for (const one of received) if (this.endpoint.alive) this.options.receive(caller, one);
   }
 
   hangUp(call: Call): void {
@@ -168,7 +171,8 @@ class Line {
   dial(): void {
     const party = this.#party;
     const told = party.options.introductions.report();
-    const call: Call = { caller: party, callee: null, forth: { free_at_ms: 0 }, back: { free_at_ms: 0 } };
+    const directions = { forth: { free_at_ms: 0 }, back: { free_at_ms: 0 } };
+    const call: Call = { caller: party, birth: told.birth, callee: null, ...directions };
     this.#call = call;
     this.#say(call, 'hello', (callee) => callee.called(call, told));
     party.after(HANDSHAKE_TIMEOUT_MS, () => {

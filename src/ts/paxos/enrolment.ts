@@ -110,9 +110,9 @@ export class Enrolment implements Introductions {
     return this.#formation.may_vote;
   }
 
-  /** Whether what a peer says may count in the groups. */
-  isVoter(place: number): boolean {
-    return this.#formation.isVoter(place);
+  /** Whether a birth is the one that founded a place of the cluster. */
+  isFounder(place: number, birth: Birth): boolean {
+    return this.#formation.isFounder(place, birth);
   }
 
   /** What keeps this replica from voting, for people; empty if nothing does. */

@@ -170,7 +170,15 @@ export class Formation {
     return this.#voting;
   }
 
-  /** Whether what the replica at a place says may count in the groups. */
+  /** Whether a birth founded a place; where the list names nobody, one that says so. */
+  isFounder(place: number, birth: Birth): boolean {
+    const founder = this.#own.formed?.[place - 1];
+    if (founder !== null) return founder === birth;
+    const report = this.#heard.get(place);
+    return report?.birth === birth && report.member === place;
+  }
+
+  /** Whether the replica at a place has a vote. */
   isVoter(place: number): boolean {
     const report = this.#heard.get(place);
     const founders = this.#own.formed;

@@ -28,11 +28,11 @@ export class HandOvers {
   }
 
   /** Looks how a group stands now: whether a new leader has spoken. */
-  look(group: number, self: number, core: Group): void {
+  look(group: number, core: Group): void {
     const waiting = this.#waiting.get(group);
     if (waiting === undefined || core.highest_ballot <= waiting.ballot) return;
     if (core.role === 'leader') this.#settle(group, 'back');
-    else if (core.leader !== null && core.leader !== self) this.#settle(group, 'done');
+    else if (core.leader !== null && core.leader !== core.self) this.#settle(group, 'done');
   }
 
   /** Nobody waits any longer. */

@@ -1,5 +1,5 @@
 /**
- * The first bytes on a replica connection, version 2: the magic, a u32 length, then a JSON object that says who calls whom.
+ * The first bytes on a replica connection, version 3: the magic, a u32 length, then a JSON object that says who calls whom.
  * Nothing else is read from a caller before it was checked. The answer is one byte, and for a caller that is let in a frame
  * with the same about the other side; what follows it is one byte for each status that the caller sends.
  */
@@ -8,7 +8,7 @@ import { FrameReader, frameHead } from './frames.js';
 import { type Report, reportFrom } from './report.js';
 
 const MAGIC = Buffer.from('PHXPAXOS', 'latin1');
-const PROTOCOL_VERSION = 2;
+const PROTOCOL_VERSION = 3;
 const HEAD_BYTES = MAGIC.length + 4;
 const HELLO_BYTES_MAX = 8192;
 
@@ -168,6 +168,7 @@ function parseHello(text: string): Hello | string {
 }
 
 function versionRefusal(version: unknown): string {
-  const meaning = version === 1 ? ': the replicas of a store are updated together' : '';
+  const older = typeof version === 'number' && version < PROTOCOL_VERSION;
+  const meaning = older ? ': the replicas of a store are updated together' : '';
   return `protocol version ${JSON.stringify(version)}, this is ${PROTOCOL_VERSION}${meaning}`;
 }

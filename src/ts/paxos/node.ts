@@ -4,27 +4,29 @@
  * frame to each peer.
  */
 import { assert, PhxError } from '../errors.js';
-import type { LogEngine } from '../wal/engine.js';
 import type { CheckpointStore } from './checkpoint_store.js';
-import { type Checkpointer, type CheckpointOptions, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
+import { type Checkpointer, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
 import type { GroupMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
 import type { Group } from './core/group.js';
-import type { CoreOptions, Effect, Input } from './core/types.js';
+import type { Effect, Input, Message } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
 import type { Origin } from './formation.js';
 import { type HandOverOutcome, HandOvers } from './hand_over.js';
-import type { Identity } from './identity.js';
-import { LogWriter, PORTION_BYTES_MAX } from './log_writer.js';
+import type { Caller } from './incoming.js';
+import { LogWriter } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
 import { asksForWrites, problemOf } from './message_check.js';
+import { DEFAULT_LIMITS, type NodeLimits, type PaxosNodeOptions } from './node_options.js';
 import { NODE_GROUP } from './node_records.js';
+import { checkPlaces, NO_ID, placeOf } from './places.js';
 import { entryOf, recordOf } from './records.js';
-import type { Applied, Mastership, Replica, ReplicatedLog, StateMachine } from './replicated_log.js';
+import type { Applied, Mastership, Replica, ReplicatedLog } from './replicated_log.js';
 import { commandsIn, type RestoredGroups, restoreGroups } from './restored_groups.js';
 import { PROCESS_RUNTIME, type Runtime } from './runtime.js';
-import type { Connections, TransportLogger, TransportStats } from './transport.js';
+import { senderOf } from './senders.js';
+import type { Connections, TransportStats } from './transport.js';
 import { ValueCache } from './value_cache.js';
 import { VotePosition } from './vote_position.js';
 import { refusalError, Waiters } from './waiters.js';
@@ -32,46 +34,6 @@ import { refusalError, Waiters } from './waiters.js';
 const TICK_MS = 20;
 /** While more than this waits for a slow or full disk, peers are not listened to that bring more to write. */
 const WRITES_WAITING_BYTES_MAX = 64 * 1024 * 1024;
-
-/** Sizes in bytes. */
-export interface NodeLimits {
-  /** Applied values kept in memory, all groups together. */
-  readonly value_cache_bytes_max: number;
-  /** Values in one answer to a peer that catches up. */
-  readonly learn_bytes_max: number;
-  /** Bodies of the records that are given to the log at once; with their heads they must fit into a segment. */
-  readonly portion_bytes_max: number;
-}
-
-const DEFAULT_LIMITS: NodeLimits = {
-  value_cache_bytes_max: 32 * 1024 * 1024,
-  learn_bytes_max: 1024 * 1024,
-  portion_bytes_max: PORTION_BYTES_MAX,
-};
-
-export interface PaxosNodeOptions {
-  readonly identity: Identity;
-  readonly replicas: readonly Replica[];
-  readonly listen_host: string;
-  readonly log: LogEngine;
-  readonly stateMachine: StateMachine;
-  readonly core: CoreOptions;
-  readonly checkpoints?: CheckpointOptions;
-  /** A proposal not chosen in this time rejects with PROPOSE_TIMEOUT. */
-  readonly propose_timeout_ms: number;
-  readonly logger: TransportLogger;
-  readonly limits?: NodeLimits;
-  readonly runtime?: Runtime;
-  /** Form a new cluster with a majority of the replicas (docs/internals/forming.md says what that gives up). */
-  readonly form_with_majority?: boolean;
-  /**
-   * Called while groups stay without a master: probably fewer than a majority of the replicas are up. `obstacle` is what
-   * keeps this replica from voting, empty if nothing does.
-   */
-  readonly onNoMaster?: (groups: readonly number[], connectedPeers: number, obstacle: string) => void;
-  /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
-  readonly onFailure: (error: Error) => void;
-}
 
 /** What holds for a group without a checkpoint. */
 const NO_CHECKPOINT = { instance: 0, first_retained: 1 } as const;
@@ -123,7 +85,7 @@ export class PaxosNode implements ReplicatedLog {
       learn_bytes_max: this.#limits.learn_bytes_max,
       logger: options.logger,
       answer: (to, group, message) => {
-        this.#transport?.send(to, group, message);
+        this.#send(group, to, message);
         this.#schedule();
       },
     });
@@ -151,9 +113,9 @@ export class PaxosNode implements ReplicatedLog {
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
     const runtime = options.runtime ?? PROCESS_RUNTIME;
     const { identity, log, stateMachine, core } = options;
+    checkPlaces(options.replicas.length);
     const restored = await restoreGroups({
       log,
-      self: identity.replica,
       groups: identity.groups,
       founders: foundersOf(options.replicas),
       stateMachine,
@@ -186,7 +148,8 @@ export class PaxosNode implements ReplicatedLog {
     const core = this.#group(group);
     if (core.isMaster(this.#runtime.monotonic_ms())) return { role: 'master' };
     const { leader } = core;
-    return leader === null || leader === this.self ? { role: 'unknown' } : { role: 'follower', master: leader };
+    if (leader === null || placeOf(leader) === this.self) return { role: 'unknown' };
+    return { role: 'follower', master: placeOf(leader) };
   }
 
   propose(group: number, command: readonly Uint8Array[]): Promise<Applied> {
@@ -261,7 +224,9 @@ export class PaxosNode implements ReplicatedLog {
     checkpoint: number;
     first_retained: number;
   } {
-    const { role, leader, ballot, chosen_through, waiting } = this.#group(group);
+    const core = this.#group(group);
+    const { role, ballot, chosen_through, waiting } = core;
+    const leader = core.leader === null ? null : placeOf(core.leader);
     const { instance: checkpoint, first_retained } = this.#checkpoints.record(group) ?? NO_CHECKPOINT;
     return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained };
   }
@@ -310,8 +275,18 @@ export class PaxosNode implements ReplicatedLog {
       },
       onReintroduce: () => this.#transport?.reintroduce(),
       onTell: () => this.#transport?.tell(),
-      onMayVote: () => this.#tick(),
+      onMayVote: () => {
+        for (let group = 0; group < this.groups; group += 1) {
+          this.#stepGroup(group, { type: 'named', self: this.self });
+          this.#stepGroup(group, { type: 'voting', allowed: true });
+        }
+        this.#tick();
+      },
       onHalt: () => {
+        for (let group = 0; group < this.groups; group += 1) {
+          this.#stepGroup(group, { type: 'voting', allowed: false });
+          this.#stepGroup(group, { type: 'named', self: NO_ID });
+        }
         this.#dirty.clear();
         this.#hand_overs.giveUp();
         // What was proposed may still be chosen; here nobody will know.
@@ -350,12 +325,15 @@ export class PaxosNode implements ReplicatedLog {
 
   /** Steps a group; while this replica may not vote its groups stand still. */
   #step(group: number, input: Input): void {
-    if (!this.#enrolment.may_vote) return;
+    if (this.#enrolment.may_vote) this.#stepGroup(group, input);
+  }
+
+  #stepGroup(group: number, input: Input): void {
     this.#orDie(() => {
       const core = this.#group(group);
       const effects = core.step(this.#runtime.monotonic_ms(), input);
       for (const effect of effects) this.#perform(group, effect);
-      this.#hand_overs.look(group, this.self, core);
+      this.#hand_overs.look(group, core);
       if (input.type === 'propose') this.#dirty.add(group);
       if (effects.length > 0 || input.type === 'propose') this.#schedule();
     });
@@ -396,7 +374,7 @@ export class PaxosNode implements ReplicatedLog {
   #perform(group: number, effect: Effect): void {
     switch (effect.type) {
       case 'send':
-        this.#transport?.send(effect.to, group, effect.message);
+        this.#send(group, effect.to, effect.message);
         break;
       case 'append':
         this.#writer.add(
@@ -421,7 +399,7 @@ export class PaxosNode implements ReplicatedLog {
         this.#hand_overs.refused(group);
         break;
       case 'transferred':
-        this.#options.logger.info(`group ${group}: handed the leadership over to replica ${effect.to}`);
+        this.#options.logger.info(`group ${group}: handed the leadership over to replica ${placeOf(effect.to)}`);
         break;
       case 'members':
       case 'removed':
@@ -444,13 +422,21 @@ export class PaxosNode implements ReplicatedLog {
     });
   }
 
-  #receive(from: number, { group, message }: GroupMessage): void {
-    if (this.#closed || group >= this.groups || !this.#enrolment.isVoter(from)) return;
+  #send(group: number, to: number, message: Message): void {
+    this.#transport?.send(placeOf(to), { group, from: this.#group(group).self, to, message });
+  }
+
+  #receive({ place, birth }: Caller, said: GroupMessage): void {
+    const { group, message } = said;
+    if (this.#closed || group >= this.groups) return;
+    const founder = this.#enrolment.isFounder(place, birth);
+    const from = senderOf(this.#group(group), { place, birth, founder }, said);
+    if (from === null) return;
     // As if it had been lost: who asks repeats it.
     if (this.#writer.waiting_bytes > WRITES_WAITING_BYTES_MAX && asksForWrites(message)) return;
     const problem = problemOf(from, message);
     if (problem === null) this.#step(group, { type: 'message', from, message });
-    else this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
+    else this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${place}: ${problem}`);
   }
 
   #tick(): void {
@@ -478,7 +464,7 @@ export class PaxosNode implements ReplicatedLog {
     const now_ms = this.#runtime.monotonic_ms();
     const masterless = this.#masters.look(now_ms, (group) => {
       const core = this.#group(group);
-      return may_vote && (core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self));
+      return may_vote && (core.isMaster(now_ms) || (core.leader !== null && core.leader !== core.self));
     });
     if (masterless.length === 0) return;
     this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0, obstacle);

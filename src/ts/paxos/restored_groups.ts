@@ -9,13 +9,13 @@ import { Group } from './core/group.js';
 import type { Configuration } from './core/members.js';
 import type { CoreOptions } from './core/types.js';
 import { commandsOf } from './core/value.js';
+import { NO_ID } from './places.js';
 import { restoreGroup } from './records.js';
 import type { Command, StateMachine } from './replicated_log.js';
 import type { Runtime } from './runtime.js';
 
 export interface GroupsOptions {
   readonly log: LogEngine;
-  readonly self: number;
   readonly groups: number;
   readonly founders: Configuration;
   readonly stateMachine: StateMachine;
@@ -32,7 +32,7 @@ export interface RestoredGroups {
 
 /** Replays the log of each group into the state machine. Rejects with LOG_CORRUPT and what the log fails with. */
 export async function restoreGroups(options: GroupsOptions): Promise<RestoredGroups> {
-  const { log, self, founders, stateMachine, runtime } = options;
+  const { log, founders, stateMachine, runtime } = options;
   const groups: Group[] = [];
   const checkpoints = new CheckpointStore(log);
   const checkpointer = new Checkpointer({
@@ -68,7 +68,9 @@ export async function restoreGroups(options: GroupsOptions): Promise<RestoredGro
       const what = `instances ${from} to ${through} were not fetched before the replica stopped`;
       throw new PhxError('LOG_CORRUPT', `group ${group}: the checkpoint came from another replica, and ${what}`);
     }
-    const config = { group, self, options: options.core, checksum: crc32, voting: true, seed: runtime.seed() };
+    // Who it is there and whether it votes comes out later.
+    const common = { group, self: NO_ID, voting: false };
+    const config = { ...common, options: options.core, checksum: crc32, seed: runtime.seed() };
     groups.push(new Group(config, restored.core, runtime.monotonic_ms()));
   }
   return { groups, checkpoints, checkpointer };

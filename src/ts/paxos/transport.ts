@@ -9,7 +9,7 @@ import { encodeMessage, type GroupMessage } from './codec.js';
 import type { Message } from './core/types.js';
 import type { Hello } from './handshake.js';
 import type { Identity } from './identity.js';
-import { type Admission, Incoming } from './incoming.js';
+import { type Admission, type Caller, Incoming } from './incoming.js';
 import { Outgoing } from './outgoing.js';
 import type { Replica } from './replicated_log.js';
 import type { Report } from './report.js';
@@ -50,7 +50,7 @@ export interface TransportOptions {
   readonly logger: TransportLogger;
   readonly introductions: Introductions;
   /** Called for each message that arrives. */
-  readonly receive: (from: number, received: GroupMessage) => void;
+  readonly receive: (from: Caller, received: GroupMessage) => void;
 }
 
 export interface TransportStats {
@@ -62,8 +62,8 @@ export interface TransportStats {
 
 /** The way to the peers, as a node sees it. */
 export interface Connections {
-  /** Queues a message; it leaves with `flush`. */
-  send(to: number, group: number, message: Message): void;
+  /** Queues a message to the replica at a place; it leaves with `flush`. */
+  send(place: number, message: GroupMessage): void;
   /** Sends what was queued since the last call. */
   flush(): void;
   /** Tells all peers what this replica is now. */
@@ -126,9 +126,9 @@ export class Transport implements Connections {
     return transport;
   }
 
-  /** Queues a message; it leaves with `flush`. */
-  send(to: number, group: number, message: Message): void {
-    this.#peers.get(to)?.[laneOf(message)].push(encodeMessage(group, message));
+  /** Queues a message to the replica at a place; it leaves with `flush`. */
+  send(place: number, message: GroupMessage): void {
+    this.#peers.get(place)?.[laneOf(message.message)].push(encodeMessage(message));
   }
 
   /** Sends what was queued since the last call, one frame for each connection. */

@@ -110,6 +110,11 @@ export type Input =
   | { readonly type: 'clock_jump' }
   /** Whether this replica may vote. Without a vote it promises, accepts and grants nothing and fetches what is chosen. */
   | { readonly type: 'voting'; readonly allowed: boolean }
+  /**
+   * From now on this replica, which has no vote, is the member with this id; 0: none. It never said anything under an id that
+   * it gets.
+   */
+  | { readonly type: 'named'; readonly self: number }
   /** The state of another replica is complete and durable here. */
   | { readonly type: 'snapshot_installed'; readonly snapshot: Snapshot }
   /** The log holds nothing below this instance any more. */

@@ -1,0 +1,42 @@
+/**
+ * Member ids and the places that they belong to. A place is a number in the configuration and stays; the member at it changes
+ * when its replica lost what it had said. Each group gives ids of its own, each once, in ascending order; that of a founder is
+ * its place. All ids of a place differ by multiples of PLACES_MAX, so whoever meets an id knows its place.
+ */
+import { PhxError } from '../errors.js';
+import { REPLICA_ID_MAX } from './core/ballot.js';
+import type { Configuration } from './core/members.js';
+import type { Member } from './core/roster.js';
+import type { Birth } from './report.js';
+
+/** Most replicas of a store. A constant of the format: ids mean other places with another one. */
+export const PLACES_MAX = 16;
+
+/** The id of a replica that is no member. */
+export const NO_ID = 0;
+
+/** Births of founders are in the node records of all; the groups name founders by their ids alone. */
+export const UNNAMED_BIRTH: Birth = '0'.repeat(16);
+
+/** The place that an id belongs to. */
+export function placeOf(id: number): number {
+  return ((id - 1) % PLACES_MAX) + 1;
+}
+
+/** The lowest id of a place that was not given before; null if all were. */
+export function freeIdAt(place: number, { next_id }: Configuration): number | null {
+  const lives = Math.ceil(Math.max(0, next_id - place) / PLACES_MAX);
+  const id = place + lives * PLACES_MAX;
+  return id <= REPLICA_ID_MAX ? id : null;
+}
+
+/** The member that a configuration names by its birth. */
+export function memberBorn(birth: Birth, { members }: Configuration): Member | undefined {
+  return members.find((member) => member.birth === birth);
+}
+
+/** Throws CONFIG for more replicas than there are places. */
+export function checkPlaces(replicas: number): void {
+  if (replicas <= PLACES_MAX) return;
+  throw new PhxError('CONFIG', `a store has at most ${PLACES_MAX} replicas, not ${replicas}`);
+}
