@@ -2,7 +2,8 @@
  * Several replicas that form a cluster, with their disks and the network between them played by the test. Whoever may vote
  * votes now and then, so that there is something to forget.
  */
-import { Formation, type FormationOutput, type OwnRecord, type Verdict } from '../../src/ts/paxos/formation.js';
+import { Formation } from '../../src/ts/paxos/formation.js';
+import type { FormationOutput, OwnRecord, Verdict } from '../../src/ts/paxos/formation_types.js';
 import type { KnownPeer } from '../../src/ts/paxos/peer_memory.js';
 import type { Birth, Report } from '../../src/ts/paxos/report.js';
 
@@ -120,7 +121,7 @@ export class Model {
     const disk = this.disks.get(place);
     const own: OwnRecord =
       disk === undefined
-        ? { birth: this.#newBirth(), start: 1, origin: 'empty', agreed: null, formed: null, member: null }
+        ? { birth: this.#newBirth(), start: 1, origin: 'empty', agreed: null, formed: null, member: null, ids: null }
         : { ...disk.own, start: disk.own.start + 1 };
     const config = { place, replicas: this.replicas, run: this.#newBirth(), nameOf: String };
     const formation = new Formation(config, own, disk?.peers ?? []);

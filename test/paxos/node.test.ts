@@ -164,6 +164,11 @@ async function cluster(t: ExecutionContext): Promise<Cluster> {
   return made;
 }
 
+/** Waits until a replica votes. */
+async function votes(three: Cluster, replica: number): Promise<void> {
+  await until(() => (three.at(replica).node.obstacle === '' ? true : undefined));
+}
+
 const all = [1, 2, 3] as const;
 
 test('what is proposed is applied by all, in one order', async (t) => {
@@ -399,17 +404,19 @@ async function voteAsBefore(three: Cluster, replica: number): Promise<void> {
   await log.close();
 }
 
-test('folders that voted before there were node records go on, and a new one among them does not vote', async (t) => {
+test('folders that voted before there were node records go on, and a new one among them joins', async (t) => {
   const three = await cluster(t);
   await voteAsBefore(three, 1);
   await voteAsBefore(three, 2);
-  await three.start(...all);
+  await three.start(1, 2);
   await three.propose('as before');
   t.is(three.infos.filter((line) => /made before clusters kept records of who founded them/.test(line)).length, 2);
-  const { node } = three.at(3);
-  await until(() => (/its folder was empty, but the cluster exists/.test(node.obstacle) ? true : undefined));
-  t.deepEqual(node.mastership(0), { role: 'unknown' });
-  await t.throwsAsync(node.propose(0, [Buffer.from('refused')]), { code: 'NO_MASTER' });
+  await three.start(3);
+  await votes(three, 3);
+  t.regex(three.warnings.join('\n'), /its folder was empty, but the cluster exists/);
+  await three.stop(1);
+  await three.propose('with the new one');
+  await three.start(1);
   await three.stop(...all);
   // Said once: from now on they have records.
   three.infos.length = 0;
@@ -439,9 +446,43 @@ test('a replica that votes on an old folder gives up its vote when one that reme
   await until(() => (three.at(3).node.obstacle === '' ? true : undefined));
   await three.start(2);
   const { node } = three.at(3);
-  await until(() => (/its folder is older than what it had told the others/.test(node.obstacle) ? true : undefined));
-  t.true(three.warnings.includes('this replica gives up its vote'));
+  await until(() => (three.warnings.includes('this replica gives up its vote') ? true : undefined));
+  await until(() =>
+    three.infos.includes('this replica is a member of all groups, in its own place') ? true : undefined,
+  );
+  t.regex(three.warnings.join('\n'), /its folder is older than what it had told the others/);
+  await votes(three, 3);
+  await three.stop(1);
   await three.propose('two');
-  t.deepEqual(node.mastership(0), { role: 'unknown' });
-  t.false(three.at(3).recorder.applied.includes('two'));
+  await until(() => (node.appliedThrough(0) >= three.at(2).node.appliedThrough(0) ? true : undefined));
+  t.deepEqual(three.at(3).recorder.applied, ['one', 'two']);
+});
+
+test('a replica that lost its disk gets a vote of its own, and then another may lose its disk', async (t) => {
+  const three = await cluster(t);
+  await three.start(...all);
+  const texts: string[] = [];
+  const add = async (text: string): Promise<void> => {
+    texts.push(text);
+    await three.propose(text);
+  };
+  await add('first');
+  for (const lost of [3, 1, 2]) {
+    await three.stop(lost);
+    rmSync(three.folderOf(lost), { recursive: true });
+    await add(`without ${lost}`);
+    await three.start(lost);
+    await votes(three, lost);
+    await until(() => (three.at(lost).recorder.applied.length === texts.length ? true : undefined));
+    t.deepEqual(three.at(lost).recorder.applied, texts);
+    t.regex(three.infos.join('\n'), new RegExp(`member \\d+ .* takes the place of ${lost} at replica ${lost}`));
+  }
+  await three.stop(...all);
+  await three.start(...all);
+  await add('last');
+  for (const replica of all) {
+    const { recorder } = three.at(replica);
+    await until(() => (recorder.applied.length === texts.length ? true : undefined));
+    t.deepEqual(recorder.applied, texts);
+  }
 });

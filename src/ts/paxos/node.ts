@@ -9,23 +9,24 @@ import { type Checkpointer, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js
 import type { GroupMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
 import type { Group } from './core/group.js';
-import type { Effect, Input, Message } from './core/types.js';
+import type { Effect, Input, MembersChange, Message } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
-import type { Origin } from './formation.js';
 import { type HandOverOutcome, HandOvers } from './hand_over.js';
 import type { Caller } from './incoming.js';
 import { LogWriter } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
 import { asksForWrites, problemOf } from './message_check.js';
-import { DEFAULT_LIMITS, type NodeLimits, type PaxosNodeOptions } from './node_options.js';
+import { DEFAULT_LIMITS, type GroupStatus, type NodeLimits, type PaxosNodeOptions } from './node_options.js';
 import { NODE_GROUP } from './node_records.js';
 import { checkPlaces, NO_ID, placeOf } from './places.js';
 import { entryOf, recordOf } from './records.js';
 import type { Applied, Mastership, Replica, ReplicatedLog } from './replicated_log.js';
+import type { Birth } from './report.js';
 import { commandsIn, type RestoredGroups, restoreGroups } from './restored_groups.js';
 import { PROCESS_RUNTIME, type Runtime } from './runtime.js';
 import { senderOf } from './senders.js';
+import { Succession } from './succession.js';
 import type { Connections, TransportStats } from './transport.js';
 import { ValueCache } from './value_cache.js';
 import { VotePosition } from './vote_position.js';
@@ -57,6 +58,7 @@ export class PaxosNode implements ReplicatedLog {
   readonly #writer: LogWriter;
   readonly #position: VotePosition;
   readonly #enrolment: Enrolment;
+  readonly #succession: Succession;
   readonly #stopTicks: () => void;
   #transport: Connections | null = null;
   #scheduled = false;
@@ -103,6 +105,12 @@ export class PaxosNode implements ReplicatedLog {
       groups.map((core) => core.chosen_through),
     );
     this.#enrolment = this.#makeEnrolment();
+    this.#succession = new Succession({
+      groups,
+      logger: options.logger,
+      joiners: () => this.#enrolment.joiners,
+      change: (group, change) => this.#changeMembers(group, change),
+    });
     this.#stopTicks = runtime.every(TICK_MS, () => this.#tick());
   }
 
@@ -143,7 +151,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   mastership(group: number): Mastership {
-    if (this.#closed || !this.#enrolment.may_vote) return { role: 'unknown' };
+    if (this.#closed || !this.#enrolment.takes_part) return { role: 'unknown' };
     this.#watchClock();
     const core = this.#group(group);
     if (core.isMaster(this.#runtime.monotonic_ms())) return { role: 'master' };
@@ -155,12 +163,22 @@ export class PaxosNode implements ReplicatedLog {
   propose(group: number, command: readonly Uint8Array[]): Promise<Applied> {
     if (this.#closed) return Promise.reject(new PhxError('CLOSED', 'this node is closed'));
     if (!this.#enrolment.may_vote) return Promise.reject(refusalError('NO_MASTER'));
+    const bytes = command.reduce((sum, part) => sum + part.length, 0);
+    const { id, deadline_ms, applied } = this.#newProposal();
+    this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms } });
+    return applied;
+  }
+
+  #newProposal(): { readonly id: number; readonly deadline_ms: number; readonly applied: Promise<Applied> } {
     this.#proposals += 1;
     const id = this.#proposals;
-    const bytes = command.reduce((sum, part) => sum + part.length, 0);
     const deadline_ms = this.#runtime.monotonic_ms() + this.#options.propose_timeout_ms;
-    const applied = this.#waiters.add(id);
-    this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms } });
+    return { id, deadline_ms, applied: this.#waiters.add(id) };
+  }
+
+  #changeMembers(group: number, change: MembersChange): Promise<Applied> {
+    const { id, deadline_ms, applied } = this.#newProposal();
+    this.#step(group, { type: 'change_members', id, deadline_ms, change });
     return applied;
   }
 
@@ -214,16 +232,7 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   /** For metrics and the status page. */
-  status(group: number): {
-    role: string;
-    leader: number | null;
-    ballot: number;
-    chosen_through: number;
-    waiting: number;
-    /** Instance of the newest checkpoint, and the lowest one that the log keeps. */
-    checkpoint: number;
-    first_retained: number;
-  } {
+  status(group: number): GroupStatus {
     const core = this.#group(group);
     const { role, ballot, chosen_through, waiting } = core;
     const leader = core.leader === null ? null : placeOf(core.leader);
@@ -277,7 +286,7 @@ export class PaxosNode implements ReplicatedLog {
       onTell: () => this.#transport?.tell(),
       onMayVote: () => {
         for (let group = 0; group < this.groups; group += 1) {
-          this.#stepGroup(group, { type: 'named', self: this.self });
+          this.#stepGroup(group, { type: 'named', self: this.#enrolment.idIn(group) });
           this.#stepGroup(group, { type: 'voting', allowed: true });
         }
         this.#tick();
@@ -292,16 +301,7 @@ export class PaxosNode implements ReplicatedLog {
         // What was proposed may still be chosen; here nobody will know.
         this.#waiters.rejectAll(refusalError('PROPOSE_TIMEOUT'));
       },
-      onJoining: (origin) => this.#becomeLearner(origin),
     });
-  }
-
-  /**
-   * The seam for replicas without a vote in a cluster that exists. So far such a replica only waits: its groups are not
-   * stepped, nothing that a peer says reaches them, and clients hear that there is no master.
-   */
-  #becomeLearner(origin: Origin): void {
-    this.#options.logger.info(`waits without a vote (${origin}); what its log holds is kept`);
   }
 
   #onDurable(group: number, append: number): void {
@@ -323,9 +323,9 @@ export class PaxosNode implements ReplicatedLog {
     return core;
   }
 
-  /** Steps a group; while this replica may not vote its groups stand still. */
+  /** Steps a group; while nobody knows whether this replica may vote its groups stand still. */
   #step(group: number, input: Input): void {
-    if (this.#enrolment.may_vote) this.#stepGroup(group, input);
+    if (this.#enrolment.takes_part) this.#stepGroup(group, input);
   }
 
   #stepGroup(group: number, input: Input): void {
@@ -402,10 +402,18 @@ export class PaxosNode implements ReplicatedLog {
         this.#options.logger.info(`group ${group}: handed the leadership over to replica ${placeOf(effect.to)}`);
         break;
       case 'members':
+        if (effect.proposal !== null)
+          this.#waiters.resolve(effect.proposal, { instance: effect.configuration.chosen_at, result: null });
+        break;
       case 'removed':
-        // Nobody changes the members of a running cluster yet.
+        this.#leaveCluster(this.#enrolment.birth);
         break;
     }
+  }
+
+  /** Others go on with another member in the place of `birth`. Not in the midst of a step: all groups lose their votes. */
+  #leaveCluster(birth: Birth): void {
+    this.#runtime.atEndOfTurn(() => this.#orDie(() => this.#enrolment.replaced(birth)));
   }
 
   #apply(group: number, effect: Effect & { type: 'apply' }): void {
@@ -442,6 +450,8 @@ export class PaxosNode implements ReplicatedLog {
   #tick(): void {
     this.#watchClock();
     for (let group = 0; group < this.groups; group += 1) this.#step(group, { type: 'tick' });
+    if (this.#enrolment.joining) this.#orDie(() => this.#enrolment.heedMembers(this.#groups));
+    else this.#succession.tick(this.#runtime.monotonic_ms());
     // What a full disk had no room for is tried again.
     this.#writer.flush();
     this.#watchMasters();

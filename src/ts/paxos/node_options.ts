@@ -47,3 +47,16 @@ export interface PaxosNodeOptions {
   /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
   readonly onFailure: (error: Error) => void;
 }
+
+/** A group as this replica sees it. */
+export interface GroupStatus {
+  readonly role: string;
+  /** Place of the replica believed to lead. */
+  readonly leader: number | null;
+  readonly ballot: number;
+  readonly chosen_through: number;
+  readonly waiting: number;
+  /** Instance of the newest checkpoint, and the lowest one that the log keeps. */
+  readonly checkpoint: number;
+  readonly first_retained: number;
+}

@@ -35,6 +35,18 @@ export function memberBorn(birth: Birth, { members }: Configuration): Member | u
   return members.find((member) => member.birth === birth);
 }
 
+/** The ids under which the newest members of each group name a birth as a voter, null where they do not. */
+export function voterIds(
+  birth: Birth,
+  groups: readonly { readonly configurations: readonly Configuration[] }[],
+): (number | null)[] {
+  return groups.map(({ configurations }) => {
+    const newest = configurations.at(-1);
+    const member = newest === undefined ? undefined : memberBorn(birth, newest);
+    return member?.role === 'voter' ? member.id : null;
+  });
+}
+
 /** Throws CONFIG for more replicas than there are places. */
 export function checkPlaces(replicas: number): void {
   if (replicas <= PLACES_MAX) return;
