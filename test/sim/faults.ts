@@ -40,7 +40,7 @@ export interface Faults {
   readonly full_disk_mean_ms: number;
   /** Damage of durable data, found at the start after a crash. */
   readonly damage: number;
-  /** Of a minority of the replicas: the folder is lost, or one of before an earlier start is put in its place. */
+  /** Of a minority of the replicas at a time: the folder is lost, or one of before an earlier start is put in its place. */
   readonly wipe: number;
   readonly old_copy: number;
 }
@@ -65,11 +65,12 @@ export interface Plan {
   readonly load: Load;
 }
 
+const LEARN_BYTES_MAX = 32_768;
 const NEVER = Number.POSITIVE_INFINITY;
 
 export function drawPlan(random: Random): Plan {
   const lease_ms = random.pick([400, 400, 1_000]);
-  return {
+  const plan = {
     replicas: random.pick([3, 3, 3, 5]),
     groups: random.pick([1, 1, 2]),
     core: {
@@ -85,7 +86,7 @@ export function drawPlan(random: Random): Plan {
     },
     limits: {
       value_cache_bytes_max: random.pick([1_000, 20_000]),
-      learn_bytes_max: random.pick([4_096, 32_768]),
+      learn_bytes_max: random.pick([4_096, LEARN_BYTES_MAX]),
       portion_bytes_max: random.pick([2_048, 8_192]),
     },
     checkpoints: {
@@ -104,6 +105,14 @@ export function drawPlan(random: Random): Plan {
       checkpoint_mean_ms: random.pick([200, 1_000, 5_000]),
     },
   };
+  if (!losesDisks(plan.faults)) return plan;
+  // Who fetches everything from the beginning must be faster than the others add.
+  return { ...plan, limits: { ...plan.limits, learn_bytes_max: LEARN_BYTES_MAX } };
+}
+
+/** Whether replicas may forget what they had said. */
+export function losesDisks({ damage, wipe, old_copy }: Faults): boolean {
+  return damage + wipe + old_copy > 0;
 }
 
 function drawFaults(random: Random): Faults {

@@ -211,7 +211,7 @@ class Line {
     }
     this.connected = true;
     this.#unanswered = 0;
-    this.#party.endpoint.welcomed(this.#to, told.position);
+    this.#party.endpoint.welcomed(this.#to, told);
     if (introductions.welcomed(this.#to, admission.report, told) !== null) {
       this.reset();
       return;

@@ -1,6 +1,7 @@
 /** A machine: clocks, a disk, and at most one process of its replica, which may be paused, asleep or dead. */
 import { type Identity, logIdentity } from '../../src/ts/paxos/identity.js';
 import type { Replica as Address } from '../../src/ts/paxos/replicated_log.js';
+import type { Birth, Report } from '../../src/ts/paxos/report.js';
 import { SimDisk } from '../wal/sim_disk.js';
 import { BallastLedger } from './ballast.js';
 import { damage } from './damage.js';
@@ -23,16 +24,18 @@ export class Machine {
   full = false;
   /** Bytes of its log were damaged. */
   damaged = false;
-  /** Its replica does not come back in this run. */
-  lost = false;
-  /** Its replica forgot what it had said: it has no vote for the rest of the run. */
-  voteless = false;
+  /** How its replica forgot what it had said; null if it did not, or is a member worth as much as any again. */
+  impaired: string | null = null;
   /** Its replica has voted. */
   voted = false;
-  /** Positions of the folder since it was last started that peers remember. */
-  readonly #remembered = new Map<number, number>();
-  /** The folder as it was before an earlier start, and a position that it does not exceed, once it is known. */
-  #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger; position: number | null } | null = null;
+  #votes = false;
+  /** As whom its replica last introduced itself, and under which births it must not vote any more. */
+  #birth: Birth | null = null;
+  readonly #forgotten = new Set<Birth>();
+  /** What peers remember of the folder since it was last started. */
+  readonly #remembered = new Map<number, Report>();
+  /** The folder as it was before an earlier start, and what it said then, once it is known: no more is in it. */
+  #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger; told: Report | null } | null = null;
   readonly #applied: number[];
   readonly #world: World;
   readonly #rate: number;
@@ -74,15 +77,42 @@ export class Machine {
     this.#applied[group] = Math.max(instance, this.appliedThrough(group));
   }
 
-  remembered(by: number, position: number): void {
-    this.#remembered.set(by, position);
-    if (this.#copy !== null) this.#copy.position ??= position;
+  remembered(by: number, told: Report): void {
+    this.#birth = told.birth;
+    this.#remembered.set(by, told);
+    if (this.#copy !== null) this.#copy.told ??= told;
   }
 
-  /** Whether a peer remembers that the folder was further than its older copy. */
+  /** Whether a peer remembers that the folder was further than its older copy, or that another one votes in its place. */
   isCopyKnown(to: number): boolean {
-    const position = this.#copy?.position ?? Number.POSITIVE_INFINITY;
-    return (this.#remembered.get(to) ?? 0) > position;
+    const copied = this.#copy?.told ?? null;
+    const last = this.#remembered.get(to);
+    if (copied === null || last === undefined) return false;
+    return last.birth === copied.birth ? last.position > copied.position : last.member !== null;
+  }
+
+  /** A peer lost its memory. */
+  forgottenBy(id: number): void {
+    this.#remembered.delete(id);
+  }
+
+  /** Notes whether its replica votes now, and that it does not under a birth that forgot something. */
+  watchVote(): void {
+    const world = this.#world;
+    const votes = this.process?.votes === true;
+    if (votes && !this.#votes) {
+      this.voted = true;
+      const birth = world.network.birthOf(this.id);
+      if (birth !== null && this.#forgotten.has(birth)) {
+        world.violation(`replica ${this.id} votes, though its folder forgot what it had said`);
+      }
+    }
+    this.#votes = votes;
+    if (this.impaired === null || this.process?.ready !== true) return;
+    world.trace(`${this.id} is whole again`);
+    world.sometimes(`whole again after: ${this.impaired}`);
+    this.impaired = null;
+    this.damaged = false;
   }
 
   setWallClock(by_ms: number): void {
@@ -104,7 +134,7 @@ export class Machine {
 
   /** Starts the replica's process. */
   start(): void {
-    if (this.process !== null || this.lost) return;
+    if (this.process !== null) return;
     if (this.#at_rest) this.#ageDisk();
     this.#at_rest = false;
     this.#remembered.clear();
@@ -138,11 +168,12 @@ export class Machine {
     world.timeline.after(down_ms, () => this.start());
   }
 
-  /** The replica stays away: its log is damaged. */
-  lose(): void {
-    this.lost = true;
+  /** The operator throws away a folder that cannot be used, and starts the replica on an empty one. */
+  discardDisk(): void {
     this.process?.kill();
     this.process = null;
+    this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a damaged disk is emptied');
+    this.#world.timeline.after(this.#world.random.wait(1_000), () => this.start());
   }
 
   /** Stops process and machine as an operator does, and starts them again. */
@@ -209,7 +240,7 @@ export class Machine {
     if (this.#world.strikes(plan.faults.wipe) && this.#world.mayLoseDisk(this)) {
       this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a disk is wiped');
     } else if (this.#copy !== null && this.#world.strikes(plan.faults.old_copy) && this.#world.mayRestoreCopy(this)) {
-      this.#replaceDisk(this.#copy.disk, this.#copy.ballast, 'a disk is put back');
+      this.#putBack(this.#copy);
     } else if (this.#world.strikes(plan.faults.damage) && this.#world.mayLoseDisk(this)) {
       const what = damage(this.disk, logIdentity(this.identity), this.#world.random);
       if (what === null) return;
@@ -217,15 +248,23 @@ export class Machine {
       this.#world.trace(`${this.id} is damaged: ${what}`);
       this.#world.sometimes('a disk is damaged');
     } else if (this.#copy === null && this.#world.strikes(plan.faults.old_copy)) {
-      this.#copy = { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), position: null };
+      this.#copy = { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), told: null };
     }
+  }
+
+  #putBack({ disk, ballast, told }: { disk: SimDisk; ballast: BallastLedger; told: Report | null }): void {
+    this.#copy = null;
+    const replaced = told !== null && told.birth !== this.#birth;
+    this.#replaceDisk(disk, ballast, replaced ? 'a replaced disk is put back' : 'a disk is put back');
+    if (told !== null) this.#forgotten.add(told.birth);
   }
 
   #replaceDisk(disk: SimDisk, ballast: BallastLedger, how: string): void {
     this.disk = disk;
     this.ballast = ballast;
-    this.#copy = null;
-    this.voteless = true;
+    this.impaired = how;
+    if (this.#birth !== null) this.#forgotten.add(this.#birth);
+    for (const machine of this.#world.machines) machine.forgottenBy(this.id);
     this.#world.trace(`${this.id}: ${how}`);
     this.#world.sometimes(how);
   }

@@ -5,6 +5,7 @@
  */
 import { decodeMessages } from '../../src/ts/paxos/codec.js';
 import type { Message } from '../../src/ts/paxos/core/types.js';
+import type { Birth, Report } from '../../src/ts/paxos/report.js';
 import type { Connections, TransportOptions } from '../../src/ts/paxos/transport.js';
 import type { Faults } from './faults.js';
 import { type Call, Party } from './introductions.js';
@@ -19,8 +20,8 @@ export interface Endpoint {
   deliver(run: () => void): void;
   /** Messages of these types left for the network. */
   sent(types: readonly Message['type'][]): void;
-  /** A peer let it in, and remembers durably that its folder is at this position. */
-  welcomed(by: number, position: number): void;
+  /** A peer let it in, and remembers durably what it had said of itself. */
+  welcomed(by: number, told: Report): void;
   /** A connection was lost. */
   lost(to: number): void;
 }
@@ -71,6 +72,11 @@ export class SimNetwork {
     this.#parties.set(endpoint.id, party);
     party.dial();
     return party;
+  }
+
+  /** As whom the process of a replica introduces itself. */
+  birthOf(id: number): Birth | null {
+    return this.#parties.get(id)?.options.introductions.report().birth ?? null;
   }
 
   leave(party: Party): void {

@@ -1,7 +1,7 @@
 /** What all parts of a simulation share: time, chance, the network, and those who watch. */
 import { createHash, type Hash } from 'node:crypto';
 import { Checker, Violation } from './checker.js';
-import { drawPlan, type Plan } from './faults.js';
+import { drawPlan, losesDisks, type Plan } from './faults.js';
 import type { Machine } from './machine.js';
 import { SimNetwork } from './network.js';
 import { Random } from './random.js';
@@ -61,20 +61,20 @@ export class World {
   /** Only a minority may lose what it said, and not before the cluster has formed: that would never end. */
   mayLoseDisk(machine: Machine): boolean {
     const others = this.machines.filter((other) => other !== machine);
-    const impaired = others.filter((other) => other.damaged || other.voteless).length;
+    const impaired = others.filter((other) => other.damaged || other.impaired !== null).length;
     return this.machines.every(({ voted }) => voted) && 2 * (impaired + 1) < this.machines.length;
   }
 
   /** An older copy is found out only by those who remember more: here all others that vote do (docs/internals/forming.md). */
   mayRestoreCopy(machine: Machine): boolean {
-    const remembers = (other: Machine): boolean => other.voteless || machine.isCopyKnown(other.id);
+    const remembers = (other: Machine): boolean => other.impaired !== null || machine.isCopyKnown(other.id);
     return this.mayLoseDisk(machine) && this.machines.every((other) => other === machine || remembers(other));
   }
 
-  /** The instances from here on may be wanted by a voter that lags behind, or that starts again. */
+  /** The instances from here on may be wanted by a replica that lags behind, that starts again, or that lost its disk. */
   firstWanted(group: number): number {
-    const voters = this.machines.filter(({ lost, voteless }) => !lost && !voteless);
-    const slowest = Math.min(...voters.map((machine) => machine.appliedThrough(group)));
+    if (losesDisks(this.plan.faults)) return 1;
+    const slowest = Math.min(...this.machines.map((machine) => machine.appliedThrough(group)));
     return Math.max(1, slowest - REDONE_MAX);
   }
 

@@ -3,12 +3,11 @@
  * machine of `formation.ts` wants, and keeps people informed.
  */
 import type { LogEngine, LogRecord } from '../wal/engine.js';
-import type { Configuration } from './core/members.js';
 import { Formation } from './formation.js';
 import type { FormationInput, FormationOutput, OwnRecord, Verdict } from './formation_types.js';
 import type { Admission } from './incoming.js';
 import { holdsGroups, nodeRecordsOf, readNodeRecords } from './node_records.js';
-import { voterIds } from './places.js';
+import { type Named, voterIds } from './places.js';
 import type { Replica } from './replicated_log.js';
 import type { Birth, Report } from './report.js';
 import type { Runtime } from './runtime.js';
@@ -132,7 +131,7 @@ export class Enrolment implements Introductions {
   }
 
   /** To be called often while it joins: how the groups' members name it. */
-  heedMembers(groups: readonly { readonly configurations: readonly Configuration[] }[]): void {
+  heedMembers(groups: readonly Named[]): void {
     this.#take({ type: 'named', ids: voterIds(this.birth, groups) });
   }
 

@@ -19,7 +19,7 @@ import { MastersWatch } from './masters_watch.js';
 import { asksForWrites, problemOf } from './message_check.js';
 import { DEFAULT_LIMITS, type GroupStatus, type NodeLimits, type PaxosNodeOptions } from './node_options.js';
 import { NODE_GROUP } from './node_records.js';
-import { checkPlaces, NO_ID, placeOf } from './places.js';
+import { checkPlaces, NO_ID, placeOf, unsettledSentence } from './places.js';
 import { entryOf, recordOf } from './records.js';
 import type { Applied, Mastership, Replica, ReplicatedLog } from './replicated_log.js';
 import type { Birth } from './report.js';
@@ -240,9 +240,17 @@ export class PaxosNode implements ReplicatedLog {
     return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained };
   }
 
-  /** What keeps this replica from voting, for people; empty if nothing does. */
+  /** Whether it takes part in votes. */
+  get votes(): boolean {
+    return this.#enrolment.may_vote;
+  }
+
+  /**
+   * What keeps this replica from voting, or from being worth as much as any other, for people; empty if nothing does: then
+   * another replica may lose its disk.
+   */
   get obstacle(): string {
-    return this.#enrolment.obstacle;
+    return this.#enrolment.obstacle || unsettledSentence(this.#groups);
   }
 
   transportStats(): TransportStats {

@@ -18,6 +18,11 @@ export const NO_ID = 0;
 /** Births of founders are in the node records of all; the groups name founders by their ids alone. */
 export const UNNAMED_BIRTH: Birth = '0'.repeat(16);
 
+/** A group of which the members are known: those that govern the next instance to apply, and later ones. */
+export interface Named {
+  readonly configurations: readonly Configuration[];
+}
+
 /** The place that an id belongs to. */
 export function placeOf(id: number): number {
   return ((id - 1) % PLACES_MAX) + 1;
@@ -36,15 +41,22 @@ export function memberBorn(birth: Birth, { members }: Configuration): Member | u
 }
 
 /** The ids under which the newest members of each group name a birth as a voter, null where they do not. */
-export function voterIds(
-  birth: Birth,
-  groups: readonly { readonly configurations: readonly Configuration[] }[],
-): (number | null)[] {
+export function voterIds(birth: Birth, groups: readonly Named[]): (number | null)[] {
   return groups.map(({ configurations }) => {
     const newest = configurations.at(-1);
     const member = newest === undefined ? undefined : memberBorn(birth, newest);
     return member?.role === 'voter' ? member.id : null;
   });
+}
+
+/** What is said of a new member while others voted for what it has still to apply; empty once it did. */
+export function unsettledSentence(groups: readonly (Named & { readonly self: number })[]): string {
+  const unsettled = groups.filter(({ self, configurations }) => {
+    const present = configurations[0]?.members.find(({ id }) => id === self);
+    return present?.role !== 'voter';
+  });
+  if (unsettled.length === 0) return '';
+  return `it votes; in ${unsettled.length} groups it has still to apply what was chosen before it was a member`;
 }
 
 /** Throws CONFIG for more replicas than there are places. */
