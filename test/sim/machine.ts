@@ -12,6 +12,16 @@ import type { World } from './world.js';
 
 const CALL_MEAN_MS = 0.05;
 const SLOW_DISK_FACTOR = 30;
+/** Of the starts at which there is an older copy of the folder. */
+const PUT_BACK = 0.5;
+
+/** A folder as it was once. */
+interface Copy {
+  readonly disk: SimDisk;
+  readonly ballast: BallastLedger;
+  /** What it said then, once it is known: no more is in it. */
+  told: Report | null;
+}
 
 export class Machine {
   readonly id: number;
@@ -29,13 +39,13 @@ export class Machine {
   /** Its replica has voted. */
   voted = false;
   #votes = false;
-  /** As whom its replica last introduced itself, and under which births it must not vote any more. */
-  #birth: Birth | null = null;
+  /** What its replica last said of itself, and under which births it must not vote any more. */
+  #told: Report | null = null;
   readonly #forgotten = new Set<Birth>();
   /** What peers remember of the folder since it was last started. */
   readonly #remembered = new Map<number, Report>();
-  /** The folder as it was before an earlier start, and what it said then, once it is known: no more is in it. */
-  #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger; told: Report | null } | null = null;
+  /** The folder as it was before an earlier start, or before it was lost. */
+  #copy: Copy | null = null;
   readonly #applied: number[];
   readonly #world: World;
   readonly #rate: number;
@@ -78,7 +88,7 @@ export class Machine {
   }
 
   remembered(by: number, told: Report): void {
-    this.#birth = told.birth;
+    this.#told = told;
     this.#remembered.set(by, told);
     if (this.#copy !== null) this.#copy.told ??= told;
   }
@@ -237,9 +247,11 @@ export class Machine {
   /** What happened to the disk while the machine was without power. */
   #ageDisk(): void {
     const { plan } = this.#world;
-    if (this.#world.strikes(plan.faults.wipe) && this.#world.mayLoseDisk(this)) {
+    const { wipe, old_copy } = plan.faults;
+    if (this.#world.strikes(wipe) && this.#world.mayLoseDisk(this)) {
+      if (this.#told !== null) this.#copy ??= this.#copyOf(this.#told);
       this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a disk is wiped');
-    } else if (this.#copy !== null && this.#world.strikes(plan.faults.old_copy) && this.#world.mayRestoreCopy(this)) {
+    } else if (this.#copy !== null && this.#world.strikes(PUT_BACK) && this.#world.mayRestoreCopy(this)) {
       this.#putBack(this.#copy);
     } else if (this.#world.strikes(plan.faults.damage) && this.#world.mayLoseDisk(this)) {
       const what = damage(this.disk, logIdentity(this.identity), this.#world.random);
@@ -247,14 +259,19 @@ export class Machine {
       this.damaged = true;
       this.#world.trace(`${this.id} is damaged: ${what}`);
       this.#world.sometimes('a disk is damaged');
-    } else if (this.#copy === null && this.#world.strikes(plan.faults.old_copy)) {
-      this.#copy = { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), told: null };
+    } else if (this.#copy === null && this.#world.strikes(old_copy)) {
+      this.#copy = this.#copyOf(null);
     }
   }
 
-  #putBack({ disk, ballast, told }: { disk: SimDisk; ballast: BallastLedger; told: Report | null }): void {
+  /** The folder as it is; `told` is what it said last, if it says nothing more. */
+  #copyOf(told: Report | null): Copy {
+    return { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), told };
+  }
+
+  #putBack({ disk, ballast, told }: Copy): void {
     this.#copy = null;
-    const replaced = told !== null && told.birth !== this.#birth;
+    const replaced = told !== null && told.birth !== this.#told?.birth;
     this.#replaceDisk(disk, ballast, replaced ? 'a replaced disk is put back' : 'a disk is put back');
     if (told !== null) this.#forgotten.add(told.birth);
   }
@@ -263,7 +280,7 @@ export class Machine {
     this.disk = disk;
     this.ballast = ballast;
     this.impaired = how;
-    if (this.#birth !== null) this.#forgotten.add(this.#birth);
+    if (this.#told !== null) this.#forgotten.add(this.#told.birth);
     for (const machine of this.#world.machines) machine.forgottenBy(this.id);
     this.#world.trace(`${this.id}: ${how}`);
     this.#world.sometimes(how);

@@ -229,6 +229,40 @@ export const MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: 'a replica that joins votes under the id of its predecessor',
+    changes: [
+      {
+        file: 'paxos/formation.js',
+        from: `const ids = this.#named.filter((id) => id !== null);
+        if (ids.length === 0 || ids.length < this.#named.length)
+            return;`,
+        to: `const ids = this.#named.map(() => this.#config.place);
+        if (ids.length === 0)
+            return;`,
+      },
+      { file: 'paxos/peer_memory.js', from: 'peer.member >= member', to: 'false' },
+      {
+        file: 'paxos/senders.js',
+        from: 'member.birth === birth || (member.birth === UNNAMED_BIRTH && founder) ? from : null',
+        to: 'from',
+      },
+    ],
+  },
+  {
+    name: 'a replica that joins votes before all groups name it',
+    changes: [
+      {
+        file: 'paxos/formation.js',
+        from: 'ids.length === 0 || ids.length < this.#named.length',
+        to: 'ids.length === 0',
+      },
+    ],
+  },
+  {
+    name: 'a folder that was replaced is not found out',
+    changes: [{ file: 'paxos/peer_memory.js', from: 'peer.member >= member', to: 'false' }],
+  },
+  {
     name: 'a checkpoint forgets the checksum chain',
     changes: [{ file: 'paxos/records.js', from: 'chain: checkpoint?.record.chain ?? 0 }', to: 'chain: 0 }' }],
   },
