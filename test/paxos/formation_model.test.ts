@@ -184,7 +184,7 @@ for (const replicas of [3, 5]) {
         model.settle();
         model.apply({ type: 'copy', place });
         model.enrol();
-        model.apply({ type: 'vote', place });
+        for (const each of model.places) model.apply({ type: 'vote', place: each });
         model.settle();
         if (!model.voting().includes(place)) throw new Error(model.obstacles());
         model.processes.delete(place);

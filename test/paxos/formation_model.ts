@@ -313,7 +313,17 @@ export class Model {
       return member?.birth === birth ? member.id : null;
     });
     if (ids.every((id) => id !== null)) this.named.add(birth);
+    this.#learn(place);
     this.#step(place, { type: 'named', ids });
+  }
+
+  /** It fetches what the others voted for. */
+  #learn(place: number): void {
+    const disk = this.disks.get(place);
+    const votes = Math.max(...[...this.disks.values()].map((other) => other.votes));
+    if (disk === undefined || disk.votes >= votes) return;
+    this.disks.set(place, { ...disk, votes });
+    this.#step(place, { type: 'position', position: votes });
   }
 
   #tell(place: number): void {

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -485,4 +485,53 @@ test('a replica that lost its disk gets a vote of its own, and then another may 
     await until(() => (recorder.applied.length === texts.length ? true : undefined));
     t.deepEqual(recorder.applied, texts);
   }
+});
+
+test('a replica that is stopped while it joins goes on, and its predecessor is old when its folder is put back', async (t) => {
+  const three = await cluster(t);
+  three.groups = 20;
+  await three.start(...all);
+  await three.propose('one');
+  await three.stop(3);
+  const predecessor = `${three.folderOf(3)}.predecessor`;
+  renameSync(three.folderOf(3), predecessor);
+  await three.start(3);
+  await until(() => (/it is one in [1-9]\d* of 20 groups/.test(three.at(3).node.obstacle) ? true : undefined));
+  t.is(three.at(3).node.votes, false);
+  await three.stop(3);
+  await three.propose('two');
+  await three.start(3);
+  await votes(three, 3);
+  await three.propose('three');
+  await three.stop(3);
+  rmSync(three.folderOf(3), { recursive: true });
+  renameSync(predecessor, three.folderOf(3));
+  await three.start(3);
+  await votes(three, 3);
+  t.regex(three.warnings.join('\n'), /another folder votes in its place/);
+  await three.stop(2);
+  await three.propose('four');
+  await until(() => (three.at(3).recorder.applied.length === 4 ? true : undefined));
+  t.deepEqual(three.at(3).recorder.applied, ['one', 'two', 'three', 'four']);
+});
+
+test('a folder that some groups have replaced hears it from them, and gives up its vote in all', async (t) => {
+  const three = await cluster(t);
+  three.groups = 20;
+  await three.start(...all);
+  await three.propose('one');
+  await three.stop(3);
+  const predecessor = `${three.folderOf(3)}.predecessor`;
+  renameSync(three.folderOf(3), predecessor);
+  await three.start(3);
+  await until(() => (/it is one in [1-9]\d* of 20 groups/.test(three.at(3).node.obstacle) ? true : undefined));
+  await three.stop(3);
+  rmSync(three.folderOf(3), { recursive: true });
+  renameSync(predecessor, three.folderOf(3));
+  three.infos.length = 0;
+  await three.start(3);
+  const enrolled = 'this replica is a member of all groups, in its own place';
+  await until(() => (three.infos.includes(enrolled) ? true : undefined));
+  await votes(three, 3);
+  t.regex(three.warnings.join('\n'), /another folder has taken its place meanwhile/);
 });

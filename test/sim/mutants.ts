@@ -190,7 +190,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'the machine may sleep without notice',
-    changes: [{ file: 'paxos/node.js', from: 'if (jump_ms <= this.#options.core.lease_margin_ms)', to: 'if (true)' }],
+    changes: [{ file: 'paxos/clock_watch.js', from: 'jump_ms <= this.#tolerance_ms', to: 'true' }],
   },
   {
     name: 'the cache takes one group for another',
@@ -205,7 +205,11 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a replica votes before others found that its folder is not an older copy',
     changes: [
-      { file: 'paxos/formation.js', from: 'if (this.#witnesses().length < this.#quorum - 1)', to: 'if (false)' },
+      {
+        file: 'paxos/formation.js',
+        from: 'if (this.#witnesses().length < this.#quorum - 1)\n            return;\n        this.#voting = true;',
+        to: 'this.#voting = true;',
+      },
     ],
   },
   {

@@ -116,6 +116,11 @@ export class Enrolment implements Introductions {
     return this.may_vote || this.joining;
   }
 
+  /** Whether the peer at a place is connected and joins this cluster. */
+  joins(place: number): boolean {
+    return this.#joiners.has(place);
+  }
+
   /** Peers that are connected and join this cluster. */
   get joiners(): readonly Joiner[] {
     const { replicas } = this.#options;

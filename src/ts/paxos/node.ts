@@ -6,13 +6,14 @@
 import { assert, PhxError } from '../errors.js';
 import type { CheckpointStore } from './checkpoint_store.js';
 import { type Checkpointer, DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
+import { ClockWatch } from './clock_watch.js';
 import type { GroupMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
 import type { Group } from './core/group.js';
 import type { Effect, Input, MembersChange, Message } from './core/types.js';
 import { Enrolment } from './enrolment.js';
 import { FetchService } from './fetch_service.js';
-import { type HandOverOutcome, HandOvers } from './hand_over.js';
+import { HandOvers } from './hand_over.js';
 import type { Caller } from './incoming.js';
 import { LogWriter } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
@@ -55,6 +56,7 @@ export class PaxosNode implements ReplicatedLog {
   readonly #fetches: FetchService;
   readonly #hand_overs = new HandOvers();
   readonly #masters: MastersWatch;
+  readonly #clocks: ClockWatch;
   readonly #writer: LogWriter;
   readonly #position: VotePosition;
   readonly #enrolment: Enrolment;
@@ -63,7 +65,6 @@ export class PaxosNode implements ReplicatedLog {
   #transport: Connections | null = null;
   #scheduled = false;
   #proposals = 0;
-  #wall_offset_ms: number;
   #closing: Promise<void> | null = null;
 
   private constructor(options: PaxosNodeOptions, runtime: Runtime, restored: RestoredGroups) {
@@ -80,7 +81,7 @@ export class PaxosNode implements ReplicatedLog {
     this.replicas = options.replicas;
     this.groups = groups.length;
     this.#masters = new MastersWatch(groups.length);
-    this.#wall_offset_ms = runtime.wall_ms() - runtime.monotonic_ms();
+    this.#clocks = new ClockWatch(runtime, options.core.lease_margin_ms);
     this.#fetches = new FetchService({
       log,
       checkpoints,
@@ -215,20 +216,13 @@ export class PaxosNode implements ReplicatedLog {
    */
   async handOver(): Promise<number> {
     const stop = this.#runtime.after(this.#options.core.lease_ms, () => this.#hand_overs.giveUp());
-    const groups = this.#groups.flatMap((core, group) => (core.role === 'leader' ? [group] : []));
-    const outcomes = await Promise.all(groups.map((group) => this.#handOver(group)));
+    const handed_over = await this.#hand_overs.all(this.#groups, (group) => {
+      const asked = !this.#closed && this.#enrolment.may_vote;
+      if (asked) this.#step(group, { type: 'transfer', to: null });
+      return asked;
+    });
     stop();
-    return outcomes.filter((handed_over) => handed_over).length;
-  }
-
-  async #handOver(group: number): Promise<boolean> {
-    let outcome: HandOverOutcome = 'back';
-    while (outcome === 'back' && !this.#closed && this.#enrolment.may_vote) {
-      const settled = this.#hand_overs.begin(group, this.#group(group));
-      this.#step(group, { type: 'transfer', to: null });
-      outcome = await settled;
-    }
-    return outcome === 'done';
+    return handed_over;
   }
 
   /** For metrics and the status page. */
@@ -293,17 +287,13 @@ export class PaxosNode implements ReplicatedLog {
       onReintroduce: () => this.#transport?.reintroduce(),
       onTell: () => this.#transport?.tell(),
       onMayVote: () => {
-        for (let group = 0; group < this.groups; group += 1) {
-          this.#stepGroup(group, { type: 'named', self: this.#enrolment.idIn(group) });
-          this.#stepGroup(group, { type: 'voting', allowed: true });
-        }
+        this.#stepAll((group) => ({ type: 'named', self: this.#enrolment.idIn(group) }));
+        this.#stepAll(() => ({ type: 'voting', allowed: true }));
         this.#tick();
       },
       onHalt: () => {
-        for (let group = 0; group < this.groups; group += 1) {
-          this.#stepGroup(group, { type: 'voting', allowed: false });
-          this.#stepGroup(group, { type: 'named', self: NO_ID });
-        }
+        this.#stepAll(() => ({ type: 'voting', allowed: false }));
+        this.#stepAll(() => ({ type: 'named', self: NO_ID }));
         this.#dirty.clear();
         this.#hand_overs.giveUp();
         // What was proposed may still be chosen; here nobody will know.
@@ -334,6 +324,10 @@ export class PaxosNode implements ReplicatedLog {
   /** Steps a group; while nobody knows whether this replica may vote its groups stand still. */
   #step(group: number, input: Input): void {
     if (this.#enrolment.takes_part) this.#stepGroup(group, input);
+  }
+
+  #stepAll(inputOf: (group: number) => Input): void {
+    for (let group = 0; group < this.groups; group += 1) this.#stepGroup(group, inputOf(group));
   }
 
   #stepGroup(group: number, input: Input): void {
@@ -439,7 +433,10 @@ export class PaxosNode implements ReplicatedLog {
   }
 
   #send(group: number, to: number, message: Message): void {
-    this.#transport?.send(placeOf(to), { group, from: this.#group(group).self, to, message });
+    const place = placeOf(to);
+    // Who joins fetches what is chosen: values that are only proposed would be a burden to it.
+    if (message.type === 'accept' && this.#enrolment.joins(place)) return;
+    this.#transport?.send(place, { group, from: this.#group(group).self, to, message });
   }
 
   #receive({ place, birth }: Caller, said: GroupMessage): void {
@@ -467,10 +464,8 @@ export class PaxosNode implements ReplicatedLog {
 
   /** A wall clock that runs away from the monotonic one means that the machine slept: no lease survives that. */
   #watchClock(): void {
-    const offset_ms = this.#runtime.wall_ms() - this.#runtime.monotonic_ms();
-    const jump_ms = Math.abs(offset_ms - this.#wall_offset_ms);
-    this.#wall_offset_ms = offset_ms;
-    if (jump_ms <= this.#options.core.lease_margin_ms) return;
+    const jump_ms = this.#clocks.look();
+    if (jump_ms === 0) return;
     this.#options.logger.warn(
       `the wall clock jumped by ${Math.round(jump_ms)} ms; leases are renewed before they are used`,
     );
