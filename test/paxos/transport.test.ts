@@ -397,3 +397,24 @@ test('what a replica is now is told on its connection, and whom it should not ta
   await until(() => (one.warnings.length > 0 ? true : undefined));
   t.is(one.warnings[0], 'replica 2: it is another one; closing the connection');
 });
+
+test('who introduces itself anew is asked anew by its callers who it is', async (t) => {
+  const replicas = await replicasOf(2);
+  let now = reportOf(1);
+  const told: string[] = [];
+  const one = await start(t, replicas, 1, 4, {
+    report: () => now,
+    admit: (_place, _report, answer) => answer({ type: 'welcome', report: now }),
+  });
+  await start(t, replicas, 2, 4, {
+    welcomed: (_place, { birth }) => {
+      told.push(birth);
+      return null;
+    },
+  });
+  await until(() => (told.includes(now.birth) ? true : undefined));
+  now = reportOf(5);
+  one.transport.reintroduce();
+  await until(() => (told.includes(now.birth) ? true : undefined));
+  t.is(told.at(-1), now.birth);
+});

@@ -37,6 +37,8 @@ export class Party implements Connections {
   readonly timeline: Timeline;
   closed = false;
   readonly #lines = new Map<number, Line>();
+  /** Connections on which others were let in. */
+  readonly #callers = new Set<Call>();
   #sent_bytes = 0;
   #dropped_messages = 0;
 
@@ -74,6 +76,7 @@ export class Party implements Connections {
   }
 
   reintroduce(): void {
+    for (const call of [...this.#callers]) this.hangUp(call);
     for (const line of this.#lines.values()) line.reset();
   }
 
@@ -104,7 +107,10 @@ export class Party implements Connections {
     const place = call.caller.endpoint.id;
     this.options.introductions.admit(place, told, (admission) => {
       if (!this.endpoint.alive) return;
-      if (admission.type === 'welcome') call.callee = this;
+      if (admission.type === 'welcome') {
+        call.callee = this;
+        this.#callers.add(call);
+      }
       this.#reply(call, admission.type, (line) => line.answered(call, told, admission));
     });
   }
@@ -127,6 +133,7 @@ export class Party implements Connections {
 
   hangUp(call: Call): void {
     call.callee = null;
+    this.#callers.delete(call);
     this.#reply(call, 'hangs up', (line) => line.hungUp(call));
   }
 

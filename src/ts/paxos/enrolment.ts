@@ -44,7 +44,8 @@ export class Enrolment implements Introductions {
   readonly #answers = new Map<number, (admission: Admission) => void>();
   readonly #introduced: Promise<void>;
   #settleIntroduced: { resolve: () => void; reject: (error: Error) => void } | null = null;
-  /** Births without a vote in this cluster, by the places of peers that are connected. */
+  /** Who was found at the addresses of the peers that are connected, and those of them that have no vote in this cluster. */
+  readonly #found = new Map<number, Birth>();
   readonly #joiners = new Map<number, Birth>();
   #objection: string | null = null;
   #callers = 0;
@@ -173,6 +174,7 @@ export class Enrolment implements Introductions {
   }
 
   welcomed(place: number, report: Report, told: Report): string | null {
+    this.#found.set(place, report.birth);
     return this.#objectionTo({ type: 'welcome', place, told: told.birth, report }, report);
   }
 
@@ -185,6 +187,7 @@ export class Enrolment implements Introductions {
   }
 
   lost(place: number): void {
+    this.#found.delete(place);
     this.#joiners.delete(place);
     this.#take({ type: 'gone', place });
   }
@@ -209,6 +212,8 @@ export class Enrolment implements Introductions {
   #objectionTo(input: FormationInput & { readonly place: number }, { birth, formed, member }: Report): string | null {
     this.#objection = null;
     this.#take(input);
+    // Whoever calls from elsewhere is not the one to whom messages for this place go.
+    if (this.#found.get(input.place) !== birth) return this.#objection;
     if (this.#objection === null && formed !== null && member === null) this.#joiners.set(input.place, birth);
     else this.#joiners.delete(input.place);
     return this.#objection;

@@ -100,7 +100,8 @@ export class Incoming {
     socket.on('data', onData);
   }
 
-  close(): void {
+  /** Hangs up on all callers, those that are not let in yet among them. */
+  hangUp(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
 

@@ -74,6 +74,9 @@ export class Succession {
     const newest = core?.configurations.at(-1);
     if (core?.role !== 'leader' || newest === undefined) return null;
     for (const joiner of joiners) {
+      const learner = memberBorn(joiner.birth, newest);
+      // One that does not answer, or has not seen yet that it is a learner, is no help to anybody as a voter.
+      if (learner !== undefined && core.appliedAt(learner.id) < newest.from) continue;
       const change = changeFor(newest, joiner);
       if (change !== null) return change;
     }

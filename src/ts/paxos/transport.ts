@@ -68,7 +68,7 @@ export interface Connections {
   flush(): void;
   /** Tells all peers what this replica is now. */
   tell(): void;
-  /** Gives up all connections that this replica dialled, and dials new ones: it is not who it was. */
+  /** Gives up all connections, and dials new ones, as its peers will: it is not who it was. */
   reintroduce(): void;
   stats(): TransportStats;
   /** Nothing is sent or received any more. */
@@ -145,8 +145,9 @@ export class Transport implements Connections {
     for (const { control } of this.#peers.values()) control.tell(report);
   }
 
-  /** Gives up all connections that this replica dialled, and dials new ones: it is not who it was. */
+  /** Gives up all connections, and dials new ones, as its peers will: it is not who it was. */
   reintroduce(): void {
+    this.#incoming.hangUp();
     for (const lane of this.#lanes()) lane.reset();
   }
 
@@ -167,7 +168,7 @@ export class Transport implements Connections {
     this.#closed = true;
     clearInterval(this.#teller);
     for (const lane of this.#lanes()) lane.close();
-    this.#incoming.close();
+    this.#incoming.hangUp();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
 
