@@ -69,7 +69,7 @@ const LEARN_BYTES_MAX = 32_768;
 const NEVER = Number.POSITIVE_INFINITY;
 
 export function drawPlan(random: Random): Plan {
-  const lease_ms = random.pick([400, 400, 1_000]);
+  const lease_ms = random.pick([300, 300, 1_000]);
   const plan = {
     replicas: random.pick([3, 3, 3, 5]),
     groups: random.pick([1, 1, 2]),

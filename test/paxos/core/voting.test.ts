@@ -78,7 +78,7 @@ test('without a vote it may become another member, and speaks and votes as that 
   t.is(probe.take('heartbeat_reply')[0]?.granted, false);
   probe.step({ type: 'named', self: 2 });
   probe.step({ type: 'voting', allowed: true });
-  probe.pass(600);
+  probe.pass(450);
   const round = probe.take('pre_vote').at(-1)?.round ?? 0;
   probe.receive(1, { type: 'pre_vote_reply', round, granted: true, promised: NO_BALLOT });
   probe.sync();

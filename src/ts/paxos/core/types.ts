@@ -223,10 +223,10 @@ export interface CoreOptions {
 }
 
 export const DEFAULT_CORE_OPTIONS: CoreOptions = {
-  lease_ms: 400,
-  lease_margin_ms: 20,
-  heartbeat_ms: 80,
-  election_jitter_ms: 80,
+  lease_ms: 300,
+  lease_margin_ms: 15,
+  heartbeat_ms: 60,
+  election_jitter_ms: 60,
   election_timeout_ms: 250,
   retransmit_ms: 250,
   fetch_delay_ms: 40,
@@ -238,5 +238,5 @@ export const DEFAULT_CORE_OPTIONS: CoreOptions = {
   waiting_bytes_max: 64 * 1024 * 1024,
   accepted_ahead_bytes_max: 64 * 1024 * 1024,
   candidate_lag_max: 4096,
-  transfer_timeout_ms: 400,
+  transfer_timeout_ms: 300,
 };
