@@ -11,7 +11,7 @@ const value = fc.uint8Array({ maxLength: 200 });
 const entries = fc.array(fc.record({ instance: number, ballot, value }), { maxLength: 5 });
 const type = fc.constant;
 
-const id = fc.record({ instance: number, checksum: number });
+const checkpoint = fc.record({ instance: number, checksum: number });
 const head = fc
   .record({
     ...{ instance: number, checksum: number, chain: number, first_needed: number, state_checksum: number },
@@ -49,10 +49,16 @@ const message: fc.Arbitrary<PeerMessage> = fc.oneof(
   fc.record({ type: type('fetch' as const), from: number, through: number }),
   fc.record({ type: type('learn' as const), entries }),
   fc.record({ type: type('snapshot_offer' as const), head }),
-  fc.record({ type: type('snapshot_fetch' as const), id, offset: number }),
-  fc.record({ type: type('snapshot_part' as const), id, offset: number, checksum: number, bytes: value }),
+  fc.record({ type: type('snapshot_fetch' as const), id: checkpoint, offset: number }),
+  fc.record({ type: type('snapshot_part' as const), id: checkpoint, offset: number, checksum: number, bytes: value }),
 );
-const groupMessage: fc.Arbitrary<GroupMessage> = fc.record({ group: fc.nat({ max: 2 ** 32 - 1 }), message });
+const id = fc.nat({ max: 2 ** 16 - 1 });
+const groupMessage: fc.Arbitrary<GroupMessage> = fc.record({
+  group: fc.nat({ max: 2 ** 32 - 1 }),
+  from: id,
+  to: id,
+  message,
+});
 
 /** Decoded messages hold views of their frame: compared as plain arrays of bytes. */
 function plain(part: unknown): unknown {
@@ -63,7 +69,7 @@ function plain(part: unknown): unknown {
 }
 
 function frameOf(messages: readonly GroupMessage[]): Buffer {
-  return Buffer.concat(messages.flatMap((one) => encodeMessage(one.group, one.message)));
+  return Buffer.concat(messages.flatMap((one) => encodeMessage(one)));
 }
 
 test('all messages come back as they were', (t) => {

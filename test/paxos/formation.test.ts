@@ -1,6 +1,7 @@
 /** The stories of docs/internals/forming.md, one by one. */
 import test from 'ava';
-import { Formation, type FormationOutput, type OwnRecord } from '../../src/ts/paxos/formation.js';
+import { Formation } from '../../src/ts/paxos/formation.js';
+import type { FormationOutput, OwnRecord } from '../../src/ts/paxos/formation_types.js';
 import { PeerMemory } from '../../src/ts/paxos/peer_memory.js';
 import { Model } from './formation_model.js';
 import { reportOf } from './sockets.js';
@@ -18,7 +19,7 @@ function obstacleOf(model: Model, place: number): string {
 
 function ownOf(seed: number, change: Partial<OwnRecord> = {}): OwnRecord {
   const { birth } = reportOf(seed);
-  return { birth, start: 1, origin: 'empty', agreed: null, formed: null, member: null, ...change };
+  return { birth, start: 1, origin: 'empty', agreed: null, formed: null, member: null, ids: null, ...change };
 }
 
 function machineOf(own: OwnRecord): Formation {

@@ -21,9 +21,20 @@ function faults(replicas: number, kinds: readonly Fault['type'][]): fc.Arbitrary
     sync: fc.record({ type: fc.constant('sync' as const), place, pick }),
     vote: fc.record({ type: fc.constant('vote' as const), place }),
     settle: fc.record({ type: fc.constant('settle' as const) }),
+    replace: fc.record({ type: fc.constant('replace' as const), place, pick }),
+    named: fc.record({ type: fc.constant('named' as const), place }),
     gone: fc.record({ type: fc.constant('gone' as const), place, pick }),
   };
-  const usual: Record<string, number> = { deliver: 30, sync: 25, start: 10, greet: 8, vote: 6, settle: 1 };
+  const usual: Record<string, number> = {
+    deliver: 30,
+    sync: 25,
+    start: 10,
+    greet: 8,
+    vote: 6,
+    settle: 1,
+    replace: 6,
+    named: 6,
+  };
   const weighted = kinds.map((kind) => ({ weight: usual[kind] ?? 2, arbitrary: all[kind] }));
   return fc.array(fc.oneof(...weighted), { minLength: 20, maxLength: 250, size: 'max' });
 }
@@ -31,6 +42,8 @@ function faults(replicas: number, kinds: readonly Fault['type'][]): fc.Arbitrary
 /** What happens to honest disks. */
 const LAWFUL = ['crash', 'start', 'greet', 'deliver', 'lose', 'double', 'sync', 'vote', 'gone', 'settle'] as const;
 const LOSSES = ['wipe', 'copy', 'restore'] as const;
+/** What gives a replica that lost its disk a vote again. */
+const SUCCESSION = ['replace', 'named'] as const;
 
 function run(replicas: number, sequence: readonly Fault[], spared: number | null = null): Model {
   const model = new Model(replicas);
@@ -38,6 +51,14 @@ function run(replicas: number, sequence: readonly Fault[], spared: number | null
     const lost = fault.type === 'wipe' || fault.type === 'restore';
     if (!lost || fault.place !== spared) model.apply(fault);
   }
+  return model;
+}
+
+/** A cluster that has formed. */
+function formed(replicas: number): Model {
+  const model = new Model(replicas);
+  for (const place of model.places) model.start(place);
+  model.settle();
   return model;
 }
 
@@ -115,6 +136,67 @@ for (const replicas of [3, 5]) {
           assertSafe(model);
         },
       ),
+    );
+    t.pass();
+  });
+
+  test(`${replicas} replicas: whatever becomes of the disk of one, it votes again once it joined`, (t) => {
+    check(
+      fc.property(faults(replicas, [...LAWFUL, ...LOSSES, ...SUCCESSION]), (sequence) => {
+        const model = formed(replicas);
+        for (const fault of sequence) {
+          const lost = fault.type === 'wipe' || fault.type === 'restore';
+          if (!lost || fault.place === replicas) model.apply(fault);
+        }
+        for (let round = 0; round < 3; round += 1) {
+          for (const place of model.places) model.start(place);
+          model.settle();
+          model.enrol();
+        }
+        assertSafe(model);
+        if (model.voting().length < replicas) throw new Error(model.obstacles());
+      }),
+    );
+    t.pass();
+  });
+
+  test(`${replicas} replicas: nobody votes who is no member of all groups, whoever joins`, (t) => {
+    check(
+      fc.property(faults(replicas, [...LAWFUL, ...LOSSES, ...SUCCESSION]), (sequence) => {
+        const model = formed(replicas);
+        for (const fault of sequence) model.apply(fault);
+        for (const place of model.places) model.start(place);
+        model.settle();
+        model.enrol();
+        if (model.violations.length > 0) throw new Error(model.violations.join('; '));
+      }),
+    );
+    t.pass();
+  });
+
+  test(`${replicas} replicas: a folder of before its replica was a member does not vote in its name`, (t) => {
+    check(
+      fc.property(faults(replicas, [...LAWFUL, ...SUCCESSION]), (after) => {
+        const model = formed(replicas);
+        const place = replicas;
+        model.apply({ type: 'wipe', place });
+        model.start(place);
+        model.settle();
+        model.apply({ type: 'copy', place });
+        model.enrol();
+        for (const each of model.places) model.apply({ type: 'vote', place: each });
+        model.settle();
+        if (!model.voting().includes(place)) throw new Error(model.obstacles());
+        model.processes.delete(place);
+        model.restore(place);
+        if (model.forbidden.size !== 1) throw new Error('nobody remembers more');
+        for (const fault of after) model.apply(fault);
+        for (const each of model.places) model.start(each);
+        model.settle();
+        model.enrol();
+        assertSafe(model);
+        if (!model.voting().includes(place)) throw new Error(model.obstacles());
+      }),
     );
     t.pass();
   });

@@ -1,8 +1,9 @@
 /**
  * Several replicas that form a cluster, with their disks and the network between them played by the test. Whoever may vote
- * votes now and then, so that there is something to forget.
+ * votes now and then, so that there is something to forget. The groups are lists of who is a member in which place.
  */
-import { Formation, type FormationOutput, type OwnRecord, type Verdict } from '../../src/ts/paxos/formation.js';
+import { Formation } from '../../src/ts/paxos/formation.js';
+import type { FormationOutput, OwnRecord, Verdict } from '../../src/ts/paxos/formation_types.js';
 import type { KnownPeer } from '../../src/ts/paxos/peer_memory.js';
 import type { Birth, Report } from '../../src/ts/paxos/report.js';
 
@@ -32,11 +33,11 @@ type Packet =
   | { readonly type: 'status'; readonly from: number; readonly to: number; readonly report: Report };
 
 export type Fault =
-  | { readonly type: 'start' | 'wipe' | 'copy' | 'restore' | 'flag' | 'vote'; readonly place: number }
+  | { readonly type: 'start' | 'wipe' | 'copy' | 'restore' | 'flag' | 'vote' | 'named'; readonly place: number }
   | { readonly type: 'greet'; readonly place: number; readonly peer: number }
   | { readonly type: 'deliver' | 'lose' | 'double'; readonly pick: number }
   | { readonly type: 'settle' }
-  | { readonly type: 'crash' | 'sync' | 'gone'; readonly place: number; readonly pick: number };
+  | { readonly type: 'crash' | 'sync' | 'gone' | 'replace'; readonly place: number; readonly pick: number };
 
 export class Model {
   readonly replicas: number;
@@ -53,6 +54,11 @@ export class Model {
   /** Births of folders that had formed and are gone, and of those that were older than all peers knew. */
   readonly forbidden = new Map<Birth, string>();
   readonly violations: string[] = [];
+  /** Of each group the members in place of founders, by place. */
+  readonly groups: readonly Map<number, { readonly birth: Birth; readonly id: number }>[] = [new Map(), new Map()];
+  /** Births that all groups named once. */
+  readonly named = new Set<Birth>();
+  #ids = 0;
   #births = 0;
   #callers = new Map<number, { readonly to: number; readonly from: number; readonly told: Report }>();
   #caller = 0;
@@ -106,6 +112,12 @@ export class Model {
       case 'vote':
         this.#vote(fault.place);
         break;
+      case 'replace':
+        this.#replace(fault.place, fault.pick);
+        break;
+      case 'named':
+        this.#tellNamed(fault.place);
+        break;
       case 'settle':
         this.settle();
         break;
@@ -120,7 +132,7 @@ export class Model {
     const disk = this.disks.get(place);
     const own: OwnRecord =
       disk === undefined
-        ? { birth: this.#newBirth(), start: 1, origin: 'empty', agreed: null, formed: null, member: null }
+        ? { birth: this.#newBirth(), start: 1, origin: 'empty', agreed: null, formed: null, member: null, ids: null }
         : { ...disk.own, start: disk.own.start + 1 };
     const config = { place, replicas: this.replicas, run: this.#newBirth(), nameOf: String };
     const formation = new Formation(config, own, disk?.peers ?? []);
@@ -157,13 +169,23 @@ export class Model {
     this.#lose(place);
     this.disks.set(place, copy);
     if (disk === undefined || disk.own.birth !== copy.own.birth || copy.own.formed === null) return;
-    const position = copy.votes + (copy.own.agreed === null ? 0 : 1) + (copy.own.formed === null ? 0 : 1);
+    const said = copy.own.member === null ? 0 : 1 + copy.votes;
+    const position = said + (copy.own.agreed === null ? 0 : 1) + (copy.own.formed === null ? 0 : 1);
     const knowing = this.places.filter((peer) => {
       const known = this.disks.get(peer)?.peers.find(({ birth }) => birth === copy.own.birth);
       return peer !== place && known !== undefined && (copy.own.start < known.start || position < known.position);
     });
     // Whoever is asked, one of them knows: as long as they remember.
     if (knowing.length === this.replicas - 1) this.forbidden.set(copy.own.birth, 'an old folder that all others know');
+  }
+
+  /** All that join become members of all groups, as far as there is a majority to make them. */
+  enrol(): void {
+    for (const place of this.places) {
+      for (const group of this.groups.keys()) this.#replace(place, group);
+      this.#tellNamed(place);
+    }
+    this.settle();
   }
 
   voting(): number[] {
@@ -265,9 +287,43 @@ export class Model {
     const { birth, formed } = disk.own;
     const reason = this.forbidden.get(birth);
     if (reason !== undefined) this.violations.push(`${birth} votes: ${reason}`);
-    if (formed?.[place - 1] !== birth) this.violations.push(`${birth} votes without being a founder`);
+    const member = formed?.[place - 1] === birth || this.named.has(birth);
+    if (!member) this.violations.push(`${birth} votes without being a member`);
     const births = this.voters.get(place) ?? new Set();
     this.voters.set(place, births.add(birth));
+  }
+
+  /** A majority that votes makes a replica that joins a member in its own place. */
+  #replace(place: number, pick: number): void {
+    const formation = this.processes.get(place)?.formation;
+    const group = this.groups[pick % this.groups.length];
+    if (formation?.joining !== true || 2 * this.voting().length <= this.replicas) return;
+    const { birth } = formation.report;
+    if (group === undefined || group.get(place)?.birth === birth) return;
+    this.#ids += this.replicas;
+    group.set(place, { birth, id: place + this.#ids });
+  }
+
+  #tellNamed(place: number): void {
+    const formation = this.processes.get(place)?.formation;
+    if (formation?.joining !== true) return;
+    const { birth } = formation.report;
+    const ids = this.groups.map((group) => {
+      const member = group.get(place);
+      return member?.birth === birth ? member.id : null;
+    });
+    if (ids.every((id) => id !== null)) this.named.add(birth);
+    this.#learn(place);
+    this.#step(place, { type: 'named', ids });
+  }
+
+  /** It fetches what the others voted for. */
+  #learn(place: number): void {
+    const disk = this.disks.get(place);
+    const votes = Math.max(...[...this.disks.values()].map((other) => other.votes));
+    if (disk === undefined || disk.votes >= votes) return;
+    this.disks.set(place, { ...disk, votes });
+    this.#step(place, { type: 'position', position: votes });
   }
 
   #tell(place: number): void {

@@ -44,7 +44,10 @@ async function start(
     listen_host: HOST,
     logger: { info: () => undefined, warn: (line) => warnings.push(line) },
     introductions: { ...openDoor(replica), ...introductions },
-    receive: (from, one) => received.push({ from, received: one }),
+    receive: ({ place, birth }, one) => {
+      if (birth !== reportOf(place).birth) throw new Error(`replica ${place} introduced itself as another one`);
+      received.push({ from: place, received: one });
+    },
   });
   t.teardown(() => transport.close());
   return { transport, received, warnings };
@@ -65,11 +68,16 @@ function prepareOf(replica: number): Message {
   return { type: 'prepare', ballot: nextBallot(NO_BALLOT, replica) };
 }
 
+/** The ids in it are nothing to the connections. */
+function envelope(group: number, message: Message): GroupMessage {
+  return { group, from: 17, to: 3, message };
+}
+
 /** Sends until something arrives: what is sent before both connections are there is dropped, as it may be. */
 async function sendUntilReceived(from: End, to: number, at: End, message: Message): Promise<void> {
   const before = at.received.length;
   await until(() => {
-    from.transport.send(to, 0, message);
+    from.transport.send(to, envelope(0, message));
     from.transport.flush();
     return at.received.length > before ? true : undefined;
   });
@@ -92,7 +100,7 @@ test('messages arrive whole and, on one connection, in order', async (t) => {
   two.received.length = 0;
   const sizes = [0, 100, 9 * MEGABYTE, 65_536, 3];
   sizes.forEach((bytes, index) => {
-    one.transport.send(2, index % 4, accept(1_000 + index, bytes));
+    one.transport.send(2, envelope(index % 4, accept(1_000 + index, bytes)));
   });
   one.transport.flush();
   const wanted = sizes.map((bytes, index) => `1 ${index % 4} ${1_000 + index} ${bytes}`);
@@ -115,7 +123,7 @@ test('a peer that comes back is dialled again', async (t) => {
   await sendUntilReceived(one, 2, first, prepareOf(1));
   await first.transport.close();
   await until(() => (one.transport.stats().connected_peers === 0 ? true : undefined));
-  one.transport.send(2, 0, prepareOf(1));
+  one.transport.send(2, envelope(0, prepareOf(1)));
   t.true(one.transport.stats().dropped_messages > 0, 'nobody is there: dropped, not kept');
   const second = await start(t, replicas, 2);
   await sendUntilReceived(one, 2, second, prepareOf(1));
@@ -135,7 +143,7 @@ test('a peer that reads nothing costs bounded memory and does not hold up anothe
   const sent_before = one.transport.stats().sent_bytes;
   const value = accept(1, MEGABYTE);
   for (let message = 0; message < 200; message += 1) {
-    one.transport.send(3, 0, value);
+    one.transport.send(3, envelope(0, value));
     one.transport.flush();
   }
   const { dropped_messages, sent_bytes } = one.transport.stats();
@@ -153,7 +161,7 @@ test('a frame beyond the limit or with a wrong checksum ends its connection, and
   if (first === undefined) throw new Error('no replicas');
   const tooLarge = Buffer.alloc(8);
   tooLarge.writeUInt32LE(FRAME_BYTES_MAX + 1);
-  const parts = encodeMessage(0, prepareOf(2));
+  const parts = encodeMessage(envelope(0, prepareOf(2)));
   const damaged = Buffer.concat([frameHead(parts), ...parts]);
   damaged.writeUInt8(damaged.readUInt8(damaged.length - 1) ^ 1, damaged.length - 1);
   const noMessage = Buffer.from('no message');
@@ -275,7 +283,7 @@ test('an error of the receiver is not taken for a malformed message', (t) => {
   t.teardown(() => socket.destroy());
   incoming.accept(socket);
   socket.emit('data', helloBytes({ cluster: CLUSTER, from: 2, to: 1, groups: 4, replicas: 2, report: reportOf(2) }));
-  const parts = encodeMessage(0, prepareOf(2));
+  const parts = encodeMessage(envelope(0, prepareOf(2)));
   t.throws(() => socket.emit('data', Buffer.concat([frameHead(parts), ...parts])), { code: 'PROTOBUF_PARSE' });
 });
 
@@ -388,4 +396,25 @@ test('what a replica is now is told on its connection, and whom it should not ta
   two.transport.tell();
   await until(() => (one.warnings.length > 0 ? true : undefined));
   t.is(one.warnings[0], 'replica 2: it is another one; closing the connection');
+});
+
+test('who introduces itself anew is asked anew by its callers who it is', async (t) => {
+  const replicas = await replicasOf(2);
+  let now = reportOf(1);
+  const told: string[] = [];
+  const one = await start(t, replicas, 1, 4, {
+    report: () => now,
+    admit: (_place, _report, answer) => answer({ type: 'welcome', report: now }),
+  });
+  await start(t, replicas, 2, 4, {
+    welcomed: (_place, { birth }) => {
+      told.push(birth);
+      return null;
+    },
+  });
+  await until(() => (told.includes(now.birth) ? true : undefined));
+  now = reportOf(5);
+  one.transport.reintroduce();
+  await until(() => (told.includes(now.birth) ? true : undefined));
+  t.is(told.at(-1), now.birth);
 });

@@ -4,10 +4,10 @@ import { refusalError, Waiters } from '../../src/ts/paxos/waiters.js';
 test('who waits hears once: the outcome, a refusal, or that nobody will know', async (t) => {
   const waiters = new Waiters();
   const [applied, refused, given_up, other] = [
-    waiters.add(1, 0),
-    waiters.add(2, 0),
-    waiters.add(3, 0),
-    waiters.add(4, 1),
+    waiters.add(0).applied,
+    waiters.add(0).applied,
+    waiters.add(0).applied,
+    waiters.add(1).applied,
   ];
   waiters.resolve(1, { instance: 7, result: 'done' });
   waiters.refuse(2, 'NOT_MASTER');

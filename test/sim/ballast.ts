@@ -1,9 +1,5 @@
 /**
-<<<<<<< HEAD
- * Entries and a state record of a group of its own in a replica's log, appended and truncated as checkpoints are: they make
-=======
- * Entries and state records of a group of its own in a replica's log, appended and truncated as checkpoints will be: they make
->>>>>>> psim
+ * Entries and state records of a group of its own in a replica's log, appended and truncated as checkpoints are: they make
  * segments sparse and dead, and whatever was reported durable must be there after every start.
  */
 import { PhxError } from '../../src/ts/errors.js';

@@ -2,7 +2,7 @@
 
 import type { CheckpointOptions } from '../../src/ts/paxos/checkpointer.js';
 import { type CoreOptions, DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
-import type { NodeLimits } from '../../src/ts/paxos/node.js';
+import type { NodeLimits } from '../../src/ts/paxos/node_options.js';
 import type { Random } from './random.js';
 
 /** Times are means in milliseconds; infinite for what never happens. The others are probabilities. */
@@ -42,7 +42,7 @@ export interface Faults {
   readonly full_disk_mean_ms: number;
   /** Damage of durable data, found at the start after a crash. */
   readonly damage: number;
-  /** Of a minority of the replicas: the folder is lost, or one of before an earlier start is put in its place. */
+  /** Of a minority of the replicas at a time: the folder is lost, or one of before an earlier start is put in its place. */
   readonly wipe: number;
   readonly old_copy: number;
 }
@@ -72,7 +72,7 @@ export interface Plan {
 const NEVER = Number.POSITIVE_INFINITY;
 
 export function drawPlan(random: Random): Plan {
-  const lease_ms = random.pick([400, 400, 1_000]);
+  const lease_ms = random.pick([300, 300, 1_000]);
   return {
     replicas: random.pick([3, 3, 3, 5]),
     groups: random.pick([1, 1, 2]),

@@ -5,7 +5,7 @@
  */
 import { encodeMessage, type GroupMessage, type PeerMessage } from '../../src/ts/paxos/codec.js';
 import type { Admission } from '../../src/ts/paxos/incoming.js';
-import type { Report } from '../../src/ts/paxos/report.js';
+import type { Birth, Report } from '../../src/ts/paxos/report.js';
 import type { Connections, TransportOptions, TransportStats } from '../../src/ts/paxos/transport.js';
 import type { Direction, Endpoint, Parcel, SimNetwork } from './network.js';
 import type { Timeline } from './timeline.js';
@@ -20,6 +20,8 @@ const BACKOFF_MAX_MS = 1_000;
 /** One connection, from its first word on. */
 export interface Call {
   readonly caller: Party;
+  /** As whom the caller introduced itself. */
+  readonly birth: Birth;
   /** Who let the caller in. */
   callee: Party | null;
   readonly forth: Direction;
@@ -34,6 +36,8 @@ export class Party implements Connections {
   readonly timeline: Timeline;
   closed = false;
   readonly #lines = new Map<number, Line>();
+  /** Connections on which others were let in. */
+  readonly #callers = new Set<Call>();
   #sent_bytes = 0;
   #dropped_messages = 0;
 
@@ -50,10 +54,10 @@ export class Party implements Connections {
     this.#tellRegularly();
   }
 
-  send(to: number, group: number, message: PeerMessage): void {
-    const bytes = Buffer.concat(encodeMessage(group, message));
+  send(place: number, message: GroupMessage): void {
+    const bytes = Buffer.concat(encodeMessage(message));
     this.#sent_bytes += bytes.length;
-    this.#lines.get(to)?.queue.push({ type: message.type, bytes });
+    this.#lines.get(place)?.queue.push({ type: message.message.type, bytes });
   }
 
   flush(): void {
@@ -71,6 +75,7 @@ export class Party implements Connections {
   }
 
   reintroduce(): void {
+    for (const call of [...this.#callers]) this.hangUp(call);
     for (const line of this.#lines.values()) line.reset();
   }
 
@@ -101,7 +106,10 @@ export class Party implements Connections {
     const place = call.caller.endpoint.id;
     this.options.introductions.admit(place, told, (admission) => {
       if (!this.endpoint.alive) return;
-      if (admission.type === 'welcome') call.callee = this;
+      if (admission.type === 'welcome') {
+        call.callee = this;
+        this.#callers.add(call);
+      }
       this.#reply(call, admission.type, (line) => line.answered(call, told, admission));
     });
   }
@@ -118,11 +126,13 @@ export class Party implements Connections {
       this.hangUp(call);
       return;
     }
-    for (const one of received) if (this.endpoint.alive) this.options.receive(call.caller.endpoint.id, one);
+    const caller = { place: call.caller.endpoint.id, birth: call.birth };
+    for (const one of received) if (this.endpoint.alive) this.options.receive(caller, one);
   }
 
   hangUp(call: Call): void {
     call.callee = null;
+    this.#callers.delete(call);
     this.#reply(call, 'hangs up', (line) => line.hungUp(call));
   }
 
@@ -167,7 +177,8 @@ class Line {
   dial(): void {
     const party = this.#party;
     const told = party.options.introductions.report();
-    const call: Call = { caller: party, callee: null, forth: { free_at_ms: 0 }, back: { free_at_ms: 0 } };
+    const directions = { forth: { free_at_ms: 0 }, back: { free_at_ms: 0 } };
+    const call: Call = { caller: party, birth: told.birth, callee: null, ...directions };
     this.#call = call;
     this.#say(call, 'hello', (callee) => callee.called(call, told));
     party.after(HANDSHAKE_TIMEOUT_MS, () => {
@@ -206,7 +217,7 @@ class Line {
     }
     this.connected = true;
     this.#unanswered = 0;
-    this.#party.endpoint.welcomed(this.#to, told.position);
+    this.#party.endpoint.welcomed(this.#to, told);
     if (introductions.welcomed(this.#to, admission.report, told) !== null) {
       this.reset();
       return;

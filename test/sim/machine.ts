@@ -1,6 +1,7 @@
 /** A machine: clocks, a disk, and at most one process of its replica, which may be paused, asleep or dead. */
 import { type Identity, logIdentity } from '../../src/ts/paxos/identity.js';
 import type { Replica as Address } from '../../src/ts/paxos/replicated_log.js';
+import type { Birth, Report } from '../../src/ts/paxos/report.js';
 import { SimDisk } from '../wal/sim_disk.js';
 import { BallastLedger } from './ballast.js';
 import { damage } from './damage.js';
@@ -11,6 +12,16 @@ import type { World } from './world.js';
 
 const CALL_MEAN_MS = 0.05;
 const SLOW_DISK_FACTOR = 30;
+/** Of the starts at which there is an older copy of the folder. */
+const PUT_BACK = 0.5;
+
+/** A folder as it was once. */
+interface Copy {
+  readonly disk: SimDisk;
+  readonly ballast: BallastLedger;
+  /** What it said then, once it is known: no more is in it. */
+  told: Report | null;
+}
 
 export class Machine {
   readonly id: number;
@@ -23,16 +34,18 @@ export class Machine {
   full = false;
   /** Bytes of its log were damaged. */
   damaged = false;
-  /** Its replica does not come back in this run. */
-  lost = false;
-  /** Its replica forgot what it had said: it has no vote for the rest of the run. */
-  voteless = false;
+  /** How its replica forgot what it had said; null if it did not, or is a member worth as much as any again. */
+  impaired: string | null = null;
   /** Its replica has voted. */
   voted = false;
-  /** Positions of the folder since it was last started that peers remember. */
-  readonly #remembered = new Map<number, number>();
-  /** The folder as it was before an earlier start, and a position that it does not exceed, once it is known. */
-  #copy: { readonly disk: SimDisk; readonly ballast: BallastLedger; position: number | null } | null = null;
+  #votes = false;
+  /** What its replica last said of itself, and under which births it must not vote any more. */
+  #told: Report | null = null;
+  readonly #forgotten = new Set<Birth>();
+  /** What peers remember of the folder since it was last started. */
+  readonly #remembered = new Map<number, Report>();
+  /** The folder as it was before an earlier start, or before it was lost. */
+  #copy: Copy | null = null;
   readonly #world: World;
   readonly #rate: number;
   #monotonic_offset_ms: number;
@@ -63,15 +76,42 @@ export class Machine {
     return this.#world.timeline.now_ms + this.#wall_offset_ms;
   }
 
-  remembered(by: number, position: number): void {
-    this.#remembered.set(by, position);
-    if (this.#copy !== null) this.#copy.position ??= position;
+  remembered(by: number, told: Report): void {
+    this.#told = told;
+    this.#remembered.set(by, told);
+    if (this.#copy !== null) this.#copy.told ??= told;
   }
 
-  /** Whether a peer remembers that the folder was further than its older copy. */
+  /** Whether a peer remembers that the folder was further than its older copy, or that another one votes in its place. */
   isCopyKnown(to: number): boolean {
-    const position = this.#copy?.position ?? Number.POSITIVE_INFINITY;
-    return (this.#remembered.get(to) ?? 0) > position;
+    const copied = this.#copy?.told ?? null;
+    const last = this.#remembered.get(to);
+    if (copied === null || last === undefined) return false;
+    return last.birth === copied.birth ? last.position > copied.position : last.member !== null;
+  }
+
+  /** A peer lost its memory. */
+  forgottenBy(id: number): void {
+    this.#remembered.delete(id);
+  }
+
+  /** Notes whether its replica votes now, and that it does not under a birth that forgot something. */
+  watchVote(): void {
+    const world = this.#world;
+    const votes = this.process?.votes === true;
+    if (votes && !this.#votes) {
+      this.voted = true;
+      const birth = world.network.birthOf(this.id);
+      if (birth !== null && this.#forgotten.has(birth)) {
+        world.violation(`replica ${this.id} votes, though its folder forgot what it had said`);
+      }
+    }
+    this.#votes = votes;
+    if (this.impaired === null || this.process?.ready !== true) return;
+    world.trace(`${this.id} is whole again`);
+    world.sometimes(`whole again after: ${this.impaired}`);
+    this.impaired = null;
+    this.damaged = false;
   }
 
   setWallClock(by_ms: number): void {
@@ -93,7 +133,7 @@ export class Machine {
 
   /** Starts the replica's process. */
   start(): void {
-    if (this.process !== null || this.lost) return;
+    if (this.process !== null) return;
     if (this.#at_rest) this.#ageDisk();
     this.#at_rest = false;
     this.#remembered.clear();
@@ -128,11 +168,12 @@ export class Machine {
     world.timeline.after(down_ms, () => this.start());
   }
 
-  /** The replica stays away: its log is damaged. */
-  lose(): void {
-    this.lost = true;
+  /** The operator throws away a folder that cannot be used, and starts the replica on an empty one. */
+  discardDisk(): void {
     this.process?.kill();
     this.process = null;
+    this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a damaged disk is emptied');
+    this.#world.timeline.after(this.#world.random.wait(1_000), () => this.start());
   }
 
   /** Stops process and machine as an operator does, and starts them again. */
@@ -196,26 +237,41 @@ export class Machine {
   /** What happened to the disk while the machine was without power. */
   #ageDisk(): void {
     const { plan } = this.#world;
-    if (this.#world.strikes(plan.faults.wipe) && this.#world.mayLoseDisk(this)) {
+    const { wipe, old_copy } = plan.faults;
+    if (this.#world.strikes(wipe) && this.#world.mayLoseDisk(this)) {
+      if (this.#told !== null) this.#copy ??= this.#copyOf(this.#told);
       this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a disk is wiped');
-    } else if (this.#copy !== null && this.#world.strikes(plan.faults.old_copy) && this.#world.mayRestoreCopy(this)) {
-      this.#replaceDisk(this.#copy.disk, this.#copy.ballast, 'a disk is put back');
+    } else if (this.#copy !== null && this.#world.strikes(PUT_BACK) && this.#world.mayRestoreCopy(this)) {
+      this.#putBack(this.#copy);
     } else if (this.#world.strikes(plan.faults.damage) && this.#world.mayLoseDisk(this)) {
       const what = damage(this.disk, logIdentity(this.identity), this.#world.random);
       if (what === null) return;
       this.damaged = true;
       this.#world.trace(`${this.id} is damaged: ${what}`);
       this.#world.sometimes('a disk is damaged');
-    } else if (this.#copy === null && this.#world.strikes(plan.faults.old_copy)) {
-      this.#copy = { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), position: null };
+    } else if (this.#copy === null && this.#world.strikes(old_copy)) {
+      this.#copy = this.#copyOf(null);
     }
+  }
+
+  /** The folder as it is; `told` is what it said last, if it says nothing more. */
+  #copyOf(told: Report | null): Copy {
+    return { disk: new SimDisk(this.disk.visible()), ballast: this.ballast.copy(), told };
+  }
+
+  #putBack({ disk, ballast, told }: Copy): void {
+    this.#copy = null;
+    const replaced = told !== null && told.birth !== this.#told?.birth;
+    this.#replaceDisk(disk, ballast, replaced ? 'a replaced disk is put back' : 'a disk is put back');
+    if (told !== null) this.#forgotten.add(told.birth);
   }
 
   #replaceDisk(disk: SimDisk, ballast: BallastLedger, how: string): void {
     this.disk = disk;
     this.ballast = ballast;
-    this.#copy = null;
-    this.voteless = true;
+    this.impaired = how;
+    if (this.#told !== null) this.#forgotten.add(this.#told.birth);
+    for (const machine of this.#world.machines) machine.forgottenBy(this.id);
     this.#world.trace(`${this.id}: ${how}`);
     this.#world.sometimes(how);
   }

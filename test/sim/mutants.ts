@@ -190,7 +190,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'the machine may sleep without notice',
-    changes: [{ file: 'paxos/node.js', from: 'if (jump_ms <= this.#options.core.lease_margin_ms)', to: 'if (true)' }],
+    changes: [{ file: 'paxos/clock_watch.js', from: 'jump_ms <= this.#tolerance_ms', to: 'true' }],
   },
   {
     name: 'the cache takes one group for another',
@@ -205,7 +205,11 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a replica votes before others found that its folder is not an older copy',
     changes: [
-      { file: 'paxos/formation.js', from: 'if (this.#witnesses().length < this.#quorum - 1)', to: 'if (false)' },
+      {
+        file: 'paxos/formation.js',
+        from: 'if (this.#witnesses().length < this.#quorum - 1)\n            return;\n        this.#voting = true;',
+        to: 'this.#voting = true;',
+      },
     ],
   },
   {
@@ -227,6 +231,40 @@ export const MUTANTS: readonly Mutant[] = [
         to: 'const member = place;',
       },
     ],
+  },
+  {
+    name: 'a replica that joins votes under the id of its predecessor',
+    changes: [
+      {
+        file: 'paxos/formation.js',
+        from: `const ids = this.#named.filter((id) => id !== null);
+        if (ids.length === 0 || ids.length < this.#named.length)
+            return;`,
+        to: `const ids = this.#named.map(() => this.#config.place);
+        if (ids.length === 0)
+            return;`,
+      },
+      { file: 'paxos/peer_memory.js', from: 'peer.member >= member', to: 'false' },
+      {
+        file: 'paxos/senders.js',
+        from: 'member.birth === birth || (member.birth === UNNAMED_BIRTH && founder) ? from : null',
+        to: 'from',
+      },
+    ],
+  },
+  {
+    name: 'a replica that joins votes before all groups name it',
+    changes: [
+      {
+        file: 'paxos/formation.js',
+        from: 'ids.length === 0 || ids.length < this.#named.length',
+        to: 'ids.length === 0',
+      },
+    ],
+  },
+  {
+    name: 'a folder that was replaced is not found out',
+    changes: [{ file: 'paxos/peer_memory.js', from: 'peer.member >= member', to: 'false' }],
   },
   {
     name: 'a checkpoint forgets the checksum chain',

@@ -4,6 +4,7 @@
  * (introductions.ts) stay in order, and a lost one is repeated and late, as over TCP.
  */
 import { decodeMessages, type PeerMessage } from '../../src/ts/paxos/codec.js';
+import type { Birth, Report } from '../../src/ts/paxos/report.js';
 import type { Connections, TransportOptions } from '../../src/ts/paxos/transport.js';
 import type { Faults } from './faults.js';
 import { type Call, Party } from './introductions.js';
@@ -18,8 +19,8 @@ export interface Endpoint {
   deliver(run: () => void): void;
   /** Messages of these types left for the network. */
   sent(types: readonly PeerMessage['type'][]): void;
-  /** A peer let it in, and remembers durably that its folder is at this position. */
-  welcomed(by: number, position: number): void;
+  /** A peer let it in, and remembers durably what it had said of itself. */
+  welcomed(by: number, told: Report): void;
   /** A connection was lost. */
   lost(to: number): void;
 }
@@ -70,6 +71,11 @@ export class SimNetwork {
     this.#parties.set(endpoint.id, party);
     party.dial();
     return party;
+  }
+
+  /** As whom the process of a replica introduces itself. */
+  birthOf(id: number): Birth | null {
+    return this.#parties.get(id)?.options.introductions.report().birth ?? null;
   }
 
   leave(party: Party): void {

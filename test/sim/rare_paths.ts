@@ -23,6 +23,7 @@ export const RARE_PATHS: readonly string[] = [
   'a log is full',
   'a log is low on space',
   'a master is paused',
+  'a replaced disk is put back',
   'a replica stops after its disk failed',
   'a restart from a checkpoint',
   'a restart goes on fetching for its checkpoint',
@@ -47,6 +48,10 @@ export const RARE_PATHS: readonly string[] = [
   'the leadership is handed over',
   'the log goes on in another segment',
   'the machine of a master sleeps',
+  'whole again after: a damaged disk is emptied',
+  'whole again after: a disk is put back',
+  'whole again after: a disk is wiped',
+  'whole again after: a replaced disk is put back',
 ];
 
 /** With fewer seeds than this, chance decides what is reached. */

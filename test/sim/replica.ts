@@ -7,6 +7,7 @@ import { noopValue, originOf } from '../../src/ts/paxos/core/value.js';
 import { logIdentity } from '../../src/ts/paxos/identity.js';
 import { PaxosNode } from '../../src/ts/paxos/node.js';
 import type { Command, StateMachine } from '../../src/ts/paxos/replicated_log.js';
+import type { Report } from '../../src/ts/paxos/report.js';
 import type { Runtime } from '../../src/ts/paxos/runtime.js';
 import { StoreStateMachine } from '../../src/ts/store/state_machine.js';
 import { trimQueues } from '../../src/ts/store/trim.js';
@@ -69,7 +70,12 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
 
   /** Whether it takes part in votes now. */
   get votes(): boolean {
-    return this.alive && this.node?.obstacle === '';
+    return this.alive && this.node?.votes === true;
+  }
+
+  /** Whether it says that another replica may lose its disk. */
+  get ready(): boolean {
+    return this.votes && this.node?.obstacle === '';
   }
 
   /** What it reads may be damaged. */
@@ -171,8 +177,8 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     }
   }
 
-  welcomed(by: number, position: number): void {
-    this.#machine.remembered(by, position);
+  welcomed(by: number, told: Report): void {
+    this.#machine.remembered(by, told);
   }
 
   lost(): void {
@@ -389,7 +395,7 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     const code = error instanceof PhxError ? error.code : '';
     if (this.#machine.damaged && code === 'LOG_CORRUPT') {
       this.#world.sometimes('a damaged log is refused');
-      this.#machine.lose();
+      this.#machine.discardDisk();
     } else if (this.#excused && code.startsWith('LOG_')) {
       this.#world.sometimes('a start fails');
       this.#machine.end(false);

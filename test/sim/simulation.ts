@@ -97,11 +97,7 @@ export class Simulation {
     const world = this.#world;
     const replicas = this.#replicas();
     for (const replica of replicas) replica.watchRoles();
-    for (const machine of world.machines) {
-      if (machine.process?.votes !== true) continue;
-      machine.voted = true;
-      if (machine.voteless) world.violation(`replica ${machine.id} votes, though its folder forgot what it had said`);
-    }
+    for (const machine of world.machines) machine.watchVote();
     world.guard(() => {
       world.checkers.forEach((checker, group) => {
         const masters = replicas.filter((replica) => replica.isMaster(group));
@@ -115,13 +111,7 @@ export class Simulation {
     return this.#world.machines.map(({ process: replica }) => replica).filter((replica) => replica !== null);
   }
 
-  /** Of the machines whose replicas have to come back with a vote. */
-  #voters(): Replica[] {
-    const voters = this.#world.machines.filter(({ lost, voteless }) => !lost && !voteless);
-    return voters.map(({ process: replica }) => replica).filter((replica) => replica !== null);
-  }
-
-  /** Everybody must apply the same, and new proposals must go through. */
+  /** Everybody must vote and apply the same, and new proposals must go through. */
   async #converge(): Promise<void> {
     const world = this.#world;
     world.trace('healing');
@@ -130,9 +120,9 @@ export class Simulation {
     for (const machine of world.machines) machine.heal();
     const healed = world.checkers.map(({ acknowledged }) => acknowledged);
     const converged = (): boolean => {
-      const expected = world.machines.filter(({ lost }) => !lost).length;
-      if (this.#replicas().length < expected || !this.#replicas().every(({ awake }) => awake)) return false;
-      const replicas = this.#voters();
+      const replicas = this.#replicas();
+      if (replicas.length < world.machines.length || !replicas.every(({ awake, ready }) => awake && ready))
+        return false;
       return world.checkers.every((checker, group) => {
         const applied = new Set(replicas.map((replica) => replica.appliedThrough(group)));
         const progress = checker.acknowledged > (healed[group] ?? 0);
@@ -150,7 +140,7 @@ export class Simulation {
   /** Equal states, and equal logs that hold what was chosen. */
   async #compare(): Promise<void> {
     const world = this.#world;
-    const replicas = this.#voters();
+    const replicas = this.#replicas();
     for (const replica of replicas) replica.trim();
     const through = world.checkers.map((_, group) => replicas[0]?.appliedThrough(group) ?? 0);
     world.checkers.forEach((checker, group) => {
@@ -202,5 +192,5 @@ function describe(replica: Replica | null, world: World): string {
   const groups = world.checkers.map((_, group) => {
     return `${replica.node?.status(group).role} applied ${replica.appliedThrough(group)}`;
   });
-  return groups.join(', ');
+  return [...groups, replica.node?.obstacle].join(', ');
 }

@@ -58,13 +58,13 @@ export class World {
   /** Only a minority may lose what it said, and not before the cluster has formed: that would never end. */
   mayLoseDisk(machine: Machine): boolean {
     const others = this.machines.filter((other) => other !== machine);
-    const impaired = others.filter((other) => other.damaged || other.voteless).length;
+    const impaired = others.filter((other) => other.damaged || other.impaired !== null).length;
     return this.machines.every(({ voted }) => voted) && 2 * (impaired + 1) < this.machines.length;
   }
 
   /** An older copy is found out only by those who remember more: here all others that vote do (docs/internals/forming.md). */
   mayRestoreCopy(machine: Machine): boolean {
-    const remembers = (other: Machine): boolean => other.voteless || machine.isCopyKnown(other.id);
+    const remembers = (other: Machine): boolean => other.impaired !== null || machine.isCopyKnown(other.id);
     return this.mayLoseDisk(machine) && this.machines.every((other) => other === machine || remembers(other));
   }
 

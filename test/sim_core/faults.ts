@@ -58,7 +58,7 @@ export function drawFaults(random: Random): Faults {
     crash_after_grant: random.chance(0.5) ? 0 : random.between(0, 0.01),
     power_cut_after_acknowledgement: random.chance(0.5) ? 0 : random.between(0, 0.001),
     propose_mean_ms: random.pick([2, 10, 40]),
-    lease_ms: random.pick([400, 400, 1_000]),
+    lease_ms: random.pick([300, 300, 1_000]),
   };
 }
 

@@ -138,12 +138,13 @@ test('when a sender dies another one goes on where it stopped', async (t) => {
 test('a damaged part is asked for again', async (t) => {
   const three = await withOneAway(t);
   let damaged = 0;
-  three.filter = (_from, to, { group, message }) => {
-    if (to !== AWAY || message.type !== 'snapshot_part' || damaged > 0) return { group, message };
+  three.filter = (_from, to, received) => {
+    const { message } = received;
+    if (to !== AWAY || message.type !== 'snapshot_part' || damaged > 0) return received;
     damaged += 1;
     const bytes = Uint8Array.from(message.bytes);
     bytes[7] = (bytes[7] ?? 0) ^ 4;
-    return { group, message: { ...message, bytes } };
+    return { ...received, message: { ...message, bytes } };
   };
   await three.start(AWAY);
   await inTheEnd(t, three);

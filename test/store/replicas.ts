@@ -8,6 +8,7 @@ import { PhxError } from '../../src/ts/errors.js';
 import type { GroupMessage } from '../../src/ts/paxos/codec.js';
 import { DEFAULT_CORE_OPTIONS } from '../../src/ts/paxos/core/types.js';
 import { logIdentity } from '../../src/ts/paxos/identity.js';
+import type { Caller } from '../../src/ts/paxos/incoming.js';
 import { PaxosNode } from '../../src/ts/paxos/node.js';
 import type { Replica } from '../../src/ts/paxos/replicated_log.js';
 import { PROCESS_RUNTIME } from '../../src/ts/paxos/runtime.js';
@@ -92,8 +93,8 @@ export class Replicas {
       runtime: {
         ...PROCESS_RUNTIME,
         connect: (options) => {
-          const receive = (from: number, received: GroupMessage): void => {
-            const passed = this.filter(from, id, received);
+          const receive = (from: Caller, received: GroupMessage): void => {
+            const passed = this.filter(from.place, id, received);
             if (passed !== null) options.receive(from, passed);
           };
           return PROCESS_RUNTIME.connect({ ...options, receive });

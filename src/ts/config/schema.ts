@@ -59,7 +59,7 @@ const topic = message({
   store_paxos_propose_timeout_ms: positive(1500),
   store_paxos_max_hold_threads: int32(200),
   // 5000 in the original: a killed master is missed for as long as that. Leases here are renewed apart from the log.
-  store_paxos_master_lease: int32(400, { min: 100, max: 600_000 }),
+  store_paxos_master_lease: int32(300, { min: 100, max: 600_000 }),
   store_paxos_propose_wait_time_threshold_ms: int32(800),
   store_paxos_log_sync: flag(1),
   store_paxos_batch_count: int32(20),
@@ -104,7 +104,7 @@ const topic = message({
   lock_paxos_propose_timeout_ms: positive(1500),
   lock_paxos_max_hold_threads: int32(200),
   // As for the store.
-  lock_paxos_master_lease: int32(400, { min: 100, max: 600_000 }),
+  lock_paxos_master_lease: int32(300, { min: 100, max: 600_000 }),
   lock_paxos_propose_wait_time_threshold_ms: int32(800),
   lock_paxos_log_sync: flag(1),
   lock_paxos_batch_count: int32(20),

@@ -35,24 +35,27 @@ const TYPES = [
   SNAPSHOT,
 ] as const satisfies readonly (Message['type'] | typeof SNAPSHOT)[];
 
-/** Bytes before the fields of each message: u32 length of what follows, u32 group, u8 type. */
-const HEAD_BYTES = 9;
+/** Bytes before the fields of each message: u32 length of what follows, u32 group, u16 from, u16 to, u8 type. */
+const HEAD_BYTES = 13;
 const ENTRY_HEAD_BYTES = 20;
 
-/** A message of one group. */
+/** A message of one group, and between which of its members it goes: ids, 0 for a sender that has none yet. */
 export interface GroupMessage {
   readonly group: number;
+  readonly from: number;
+  readonly to: number;
   readonly message: PeerMessage;
 }
 
 /** The message as parts, to be sent one after the other. */
-export function encodeMessage(group: number, message: PeerMessage): Uint8Array[] {
+export function encodeMessage(envelope: GroupMessage): Uint8Array[] {
+  const { message } = envelope;
   if (isSnapshotMessage(message)) {
-    const fields = new Fields(group, TYPES.indexOf(SNAPSHOT));
+    const fields = new Fields(envelope, TYPES.indexOf(SNAPSHOT));
     for (const part of encodeSnapshotMessage(message)) fields.bytes(part);
     return fields.finish();
   }
-  const fields = new Fields(group, TYPES.indexOf(message.type));
+  const fields = new Fields(envelope, TYPES.indexOf(message.type));
   switch (message.type) {
     case 'pre_vote':
       fields.u64(message.round).u64(message.chosen_through);
@@ -119,9 +122,11 @@ export function* decodeMessages(frame: Uint8Array): Generator<GroupMessage> {
     const length = reader.u32();
     const end = reader.offset + length;
     const group = reader.u32();
+    const from = reader.u16();
+    const to = reader.u16();
     const message = decodeFields(reader, reader.u8(), end);
     if (reader.offset !== end) throw malformed('a message does not end where its length says');
-    yield { group, message };
+    yield { group, from, to, message };
   }
 }
 
@@ -195,9 +200,11 @@ class Fields {
   #length = 0;
   readonly #first = this.#scratch;
 
-  constructor(group: number, type: number) {
+  constructor({ group, from, to }: GroupMessage, type: number) {
     this.#scratch.setUint32(4, group, true);
-    this.#scratch.setUint8(8, type);
+    this.#scratch.setUint16(8, from, true);
+    this.#scratch.setUint16(10, to, true);
+    this.#scratch.setUint8(12, type);
   }
 
   u64(value: number): this {
@@ -265,6 +272,10 @@ class Reader {
 
   u8(): number {
     return this.#view.getUint8(this.#advance(1));
+  }
+
+  u16(): number {
+    return this.#view.getUint16(this.#advance(2), true);
   }
 
   u32(): number {

@@ -2,11 +2,10 @@
 import { PhxError } from '../errors.js';
 import { type Configuration, foundedBy, MEMBERS_DELAY } from './core/members.js';
 import { readRoster, rosterBytes } from './core/roster.js';
+import { UNNAMED_BIRTH } from './places.js';
 import type { Replica } from './replicated_log.js';
 
 const HEAD_BYTES = 8;
-/** Births of founders are in their node records; for the protocol their ids are enough. */
-const UNNAMED_BIRTH = '0'.repeat(16);
 
 /** The configured replicas are the first members of each group. */
 export function foundersOf(replicas: readonly Replica[]): Configuration {

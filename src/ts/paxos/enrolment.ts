@@ -3,19 +3,15 @@
  * machine of `formation.ts` wants, and keeps people informed.
  */
 import type { LogEngine, LogRecord } from '../wal/engine.js';
-import {
-  Formation,
-  type FormationInput,
-  type FormationOutput,
-  type Origin,
-  type OwnRecord,
-  type Verdict,
-} from './formation.js';
+import { Formation } from './formation.js';
+import type { FormationInput, FormationOutput, OwnRecord, Verdict } from './formation_types.js';
 import type { Admission } from './incoming.js';
 import { holdsGroups, nodeRecordsOf, readNodeRecords } from './node_records.js';
+import { type Named, voterIds } from './places.js';
 import type { Replica } from './replicated_log.js';
 import type { Birth, Report } from './report.js';
 import type { Runtime } from './runtime.js';
+import type { Joiner } from './succession.js';
 import type { Introductions, TransportLogger } from './transport.js';
 import type { VotePosition } from './vote_position.js';
 
@@ -40,8 +36,6 @@ export interface EnrolmentOptions {
   readonly onMayVote: () => void;
   /** At once: no vote any more. */
   readonly onHalt: () => void;
-  /** This replica has no vote in the cluster, and the cluster exists. */
-  readonly onJoining: (origin: Origin) => void;
 }
 
 export class Enrolment implements Introductions {
@@ -50,6 +44,9 @@ export class Enrolment implements Introductions {
   readonly #answers = new Map<number, (admission: Admission) => void>();
   readonly #introduced: Promise<void>;
   #settleIntroduced: { resolve: () => void; reject: (error: Error) => void } | null = null;
+  /** Who was found at the addresses of the peers that are connected, and those of them that have no vote in this cluster. */
+  readonly #found = new Map<number, Birth>();
+  readonly #joiners = new Map<number, Birth>();
   #objection: string | null = null;
   #callers = 0;
   #stopMajorityTimer: () => void = () => undefined;
@@ -110,9 +107,53 @@ export class Enrolment implements Introductions {
     return this.#formation.may_vote;
   }
 
-  /** Whether what a peer says may count in the groups. */
-  isVoter(place: number): boolean {
-    return this.#formation.isVoter(place);
+  /** Whether this replica follows its groups without a vote. */
+  get joining(): boolean {
+    return this.#formation.joining;
+  }
+
+  /** Whether it takes part in its groups, with a vote or without. */
+  get takes_part(): boolean {
+    return this.may_vote || this.joining;
+  }
+
+  /** Whether the peer at a place is connected and joins this cluster. */
+  joins(place: number): boolean {
+    return this.#joiners.has(place);
+  }
+
+  /** Peers that are connected and join this cluster. */
+  get joiners(): readonly Joiner[] {
+    const { replicas } = this.#options;
+    return replicas.flatMap((replica) => {
+      const birth = this.#joiners.get(replica.id);
+      return birth === undefined ? [] : [{ replica, birth }];
+    });
+  }
+
+  /** The id of this replica in a group in which it votes. */
+  idIn(group: number): number {
+    return this.#formation.idIn(group);
+  }
+
+  /** To be called often while it joins: how the groups' members name it. */
+  heedMembers(groups: readonly Named[]): void {
+    this.#take({ type: 'named', ids: voterIds(this.birth, groups) });
+  }
+
+  /** As whom this replica introduces itself. */
+  get birth(): Birth {
+    return this.#formation.report.birth;
+  }
+
+  /** A group goes on with another one in the place of the birth `told`. */
+  replaced(told: Birth): void {
+    this.#take({ type: 'rebirth', told, birth: this.#randomBirth(), origin: 'replaced' });
+  }
+
+  /** Whether a birth is the one that founded a place of the cluster. */
+  isFounder(place: number, birth: Birth): boolean {
+    return this.#formation.isFounder(place, birth);
   }
 
   /** What keeps this replica from voting, for people; empty if nothing does. */
@@ -133,11 +174,12 @@ export class Enrolment implements Introductions {
   }
 
   welcomed(place: number, report: Report, told: Report): string | null {
-    return this.#objectionTo({ type: 'welcome', place, told: told.birth, report });
+    this.#found.set(place, report.birth);
+    return this.#objectionTo({ type: 'welcome', place, told: told.birth, report }, report);
   }
 
   heard(place: number, report: Report): string | null {
-    return this.#objectionTo({ type: 'status', place, report });
+    return this.#objectionTo({ type: 'status', place, report }, report);
   }
 
   foundOld(_place: number, told: Report): void {
@@ -145,20 +187,35 @@ export class Enrolment implements Introductions {
   }
 
   lost(place: number): void {
+    this.#found.delete(place);
+    this.#joiners.delete(place);
     this.#take({ type: 'gone', place });
   }
 
   #newOwn(): OwnRecord {
     const { log, logger, place, replicas } = this.#options;
     const birth = this.#randomBirth();
-    if (!holdsGroups(log)) return { birth, start: 0, origin: 'empty', agreed: null, formed: null, member: null };
+    if (!holdsGroups(log))
+      return { birth, start: 0, origin: 'empty', agreed: null, formed: null, member: null, ids: null };
     logger.info('the data folder was made before clusters kept records of who founded them: this replica is a founder');
-    return { birth, start: 0, origin: 'votes', agreed: null, formed: replicas.map(() => null), member: place };
+    return {
+      birth,
+      start: 0,
+      origin: 'votes',
+      agreed: null,
+      formed: replicas.map(() => null),
+      member: place,
+      ids: null,
+    };
   }
 
-  #objectionTo(input: FormationInput): string | null {
+  #objectionTo(input: FormationInput & { readonly place: number }, { birth, formed, member }: Report): string | null {
     this.#objection = null;
     this.#take(input);
+    // Whoever calls from elsewhere is not the one to whom messages for this place go.
+    if (this.#found.get(input.place) !== birth) return this.#objection;
+    if (this.#objection === null && formed !== null && member === null) this.#joiners.set(input.place, birth);
+    else this.#joiners.delete(input.place);
     return this.#objection;
   }
 
@@ -189,7 +246,9 @@ export class Enrolment implements Introductions {
         break;
       case 'joining':
         logger.warn(`this replica joins a cluster that exists: ${this.obstacle}`);
-        this.#options.onJoining(output.origin);
+        break;
+      case 'enrolled':
+        logger.info('this replica is a member of all groups, in its own place');
         break;
       case 'may_vote':
         logger.info('this replica takes part in votes');

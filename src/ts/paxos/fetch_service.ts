@@ -2,6 +2,7 @@
 import type { LogEngine } from '../wal/engine.js';
 import type { CheckpointStore } from './checkpoint_store.js';
 import type { Effect, Message } from './core/types.js';
+import { placeOf } from './places.js';
 import { entryOf } from './records.js';
 import type { TransportLogger } from './transport.js';
 
@@ -47,7 +48,7 @@ export class FetchService {
         if (!this.#closed) this.#parts.answer(to, group, { type: 'learn', entries: learned });
       })
       .catch((error: unknown) => {
-        logger.warn(`group ${group}: cannot serve instances from ${from} to replica ${to}: ${String(error)}`);
+        logger.warn(`group ${group}: cannot serve instances from ${from} to replica ${placeOf(to)}: ${String(error)}`);
       })
       .finally(() => this.#serving.delete(key));
   }

@@ -6,82 +6,21 @@
  * - A list has formed only when all of its founders agreed to it, so two lists that both form have no birth in common:
  *   every replica lost its disk between them. With `form with majority` the founders of the one and a majority of the
  *   other suffice: then it takes only the replicas that both have in common to lose theirs.
- * - Only a founder of the formed list votes, under the birth that the list names, and in each start only after enough
- *   others, which remember durably how far it had got, found that its folder is not an older copy.
+ * - Only a founder of the formed list votes, under the birth that the list names, or a birth that the members of all groups
+ *   name in a founder's place; and in each start only after enough others, which remember durably how far it had got,
+ *   found that its folder is not an older copy.
  */
 import { assert } from '../errors.js';
+import type {
+  FormationConfig,
+  FormationInput,
+  FormationOutput,
+  Origin,
+  OwnRecord,
+  Verdict,
+} from './formation_types.js';
 import { type KnownPeer, PeerMemory } from './peer_memory.js';
 import { type Birth, type FounderList, type Report, sameFounders } from './report.js';
-
-/** How this birth came to its folder. */
-export type Origin =
-  | 'empty' // the folder was empty
-  | 'votes' // the folder was used by software that kept no births: its replica votes
-  | 'old' // the folder was older than what the others remember of it
-  | 'damage'; // what the folder had said can no longer be read
-
-/** What a replica keeps of itself. */
-export interface OwnRecord {
-  readonly birth: Birth;
-  readonly start: number;
-  readonly origin: Origin;
-  readonly agreed: FounderList | null;
-  readonly formed: FounderList | null;
-  /** Null: no vote. */
-  readonly member: number | null;
-}
-
-export interface FormationConfig {
-  /** 1-based place of this replica in the configuration. */
-  readonly place: number;
-  readonly replicas: number;
-  /** 64 random bits of this start of the process. */
-  readonly run: string;
-  /** How people call the replica at a place. */
-  readonly nameOf: (place: number) => string;
-}
-
-export type FormationInput =
-  /** `own` as found on the disk, with the start already raised, or new; becomes durable before anything is said. */
-  | { readonly type: 'start' }
-  /** A peer introduces itself and waits for the `answer` to its `caller` number. */
-  | { readonly type: 'hello'; readonly caller: number; readonly place: number; readonly report: Report }
-  /** A peer let this replica in, which had introduced itself as `told`, and said who it is. */
-  | { readonly type: 'welcome'; readonly place: number; readonly told: Birth; readonly report: Report }
-  /** A peer that is connected says what it is now. */
-  | { readonly type: 'status'; readonly place: number; readonly report: Report }
-  /** The connection to a peer is lost. */
-  | { readonly type: 'gone'; readonly place: number }
-  /** How much of what this replica said to the groups is durable. */
-  | { readonly type: 'position'; readonly position: number }
-  /** What was said under the birth `told` is forgotten: take another birth and give up the vote. */
-  | { readonly type: 'rebirth'; readonly told: Birth; readonly birth: Birth; readonly origin: 'old' | 'damage' }
-  /** An operator asks to form with those that are there. */
-  | { readonly type: 'form_with_majority' }
-  /** All records up to this one are on stable storage. */
-  | { readonly type: 'durable'; readonly record: number };
-
-export type Verdict =
-  | { readonly type: 'welcome' }
-  /** The caller's folder is an older copy of itself. */
-  | { readonly type: 'old'; readonly reason: string }
-  | { readonly type: 'refuse'; readonly reason: string };
-
-export type FormationOutput =
-  /** Write both durably, in one append, and say `durable`. Records are numbered 1, 2, 3, … and finish in order. */
-  | { readonly type: 'write'; readonly record: number; readonly own: OwnRecord; readonly peers: readonly KnownPeer[] }
-  | { readonly type: 'answer'; readonly caller: number; readonly verdict: Verdict }
-  /** The peer whose words were just given in is not to be talked to. */
-  | { readonly type: 'hang_up'; readonly place: number; readonly reason: string }
-  /** This replica may introduce itself: for the first time, or as another birth, on new connections. */
-  | { readonly type: 'introduce' }
-  /** What this replica says of itself has changed. */
-  | { readonly type: 'tell' }
-  | { readonly type: 'formed'; readonly founders: FounderList; readonly member: number }
-  | { readonly type: 'joining'; readonly origin: Origin }
-  | { readonly type: 'may_vote' }
-  /** At once: no vote, no answer, no leadership any more. */
-  | { readonly type: 'halt' };
 
 interface WaitingAnswer {
   readonly record: number;
@@ -104,6 +43,8 @@ export class Formation {
   readonly #heard = new Map<number, Report>();
   /** Which birth at a place let this replica in under its present birth and start. */
   readonly #welcomes = new Map<number, Birth>();
+  /** What the groups' members say of a replica that joins. */
+  #named: readonly (number | null)[] = [];
   #with_majority = false;
   #position = 0;
   #voting = false;
@@ -143,6 +84,9 @@ export class Formation {
       case 'rebirth':
         if (input.told === this.#own.birth) this.#rebirth(input.birth, input.origin);
         break;
+      case 'named':
+        this.#named = input.ids;
+        break;
       case 'form_with_majority':
         this.#with_majority = true;
         break;
@@ -161,7 +105,9 @@ export class Formation {
     assert(this.#durable !== null, 'nothing is said before the first record is durable');
     const { birth, start, agreed, formed, member } = this.#durable;
     // Whoever forgot that it agreed, or that the cluster has formed, forgot something.
-    const position = this.#position + (agreed === null ? 0 : 1) + (formed === null ? 0 : 1);
+    // What was learned without a vote says nothing: an older copy could learn as much again.
+    const said = member === null ? 0 : 1 + this.#position;
+    const position = said + (agreed === null ? 0 : 1) + (formed === null ? 0 : 1);
     return { birth, start, run: this.#config.run, position, agreed, formed, member };
   }
 
@@ -170,13 +116,34 @@ export class Formation {
     return this.#voting;
   }
 
-  /** Whether what the replica at a place says may count in the groups. */
+  /** Whether it follows its groups without a vote: a replica that joins a cluster, whoever it was before. */
+  get joining(): boolean {
+    const durable = this.#durable;
+    return durable !== null && durable.birth === this.#own.birth && durable.formed !== null && durable.member === null;
+  }
+
+  /** The id of this replica in a group in which it votes. */
+  idIn(group: number): number {
+    const { ids } = this.#own;
+    const id = ids === null ? this.#config.place : ids[group];
+    assert(id !== undefined, 'a member has an id in each group');
+    return id;
+  }
+
+  /** Whether a birth founded a place; where the list names nobody, one that says so. */
+  isFounder(place: number, birth: Birth): boolean {
+    const founder = this.#own.formed?.[place - 1];
+    if (founder !== null) return founder === birth;
+    const report = this.#heard.get(place);
+    return report?.birth === birth && report.member === place;
+  }
+
+  /** Whether the replica at a place has a vote. */
   isVoter(place: number): boolean {
     const report = this.#heard.get(place);
     const founders = this.#own.formed;
     if (report === undefined || founders === null) return false;
-    const founder = founders[place - 1] ?? null;
-    return founder === null ? report.member !== null : report.birth === founder;
+    return report.member !== null || report.birth === founders[place - 1];
   }
 
   /** What keeps this replica from voting, as a sentence for people; empty if nothing does. */
@@ -238,17 +205,17 @@ export class Formation {
     if (formed !== null && report.formed !== null && !sameFounders(formed, report.formed)) {
       return { type: 'refuse', reason: 'its cluster was formed by other founders than this one' };
     }
-    // Where no list names the founder, the first one that is met is taken for it.
-    const nameless = formed !== null && (formed[place - 1] ?? null) === null;
-    if (nameless && report.member !== null && this.#memory.otherVoter(place, report.birth) !== null) {
-      return { type: 'old', reason: 'another folder votes in its place: this one is an older copy' };
+    // Ids ascend: who came later has higher ones. Where no list names the founder, the first one that is met is taken for it.
+    if (report.member !== null && this.#memory.hasSuccessor(place, report.birth, report.member)) {
+      return { type: 'old', reason: 'another folder votes in its place' };
     }
     return { type: 'welcome' };
   }
 
-  #rebirth(birth: Birth, origin: 'old' | 'damage'): void {
+  #rebirth(birth: Birth, origin: Origin): void {
     const { start, formed } = this.#own;
-    this.#own = { birth, start, origin, agreed: null, formed, member: null };
+    this.#own = { birth, start, origin, agreed: null, formed, member: null, ids: null };
+    this.#named = [];
     this.#own_changed = true;
     this.#position = 0;
     this.#welcomes.clear();
@@ -272,9 +239,11 @@ export class Formation {
   #announce(before: OwnRecord | null, now: OwnRecord): void {
     if (before?.birth !== now.birth) this.#outputs.push({ type: 'introduce' });
     else this.#outputs.push({ type: 'tell' });
-    const { formed, member, origin } = now;
-    if (formed === null || (before?.formed !== null && before?.birth === now.birth)) return;
+    const { formed, member, origin, ids } = now;
+    const known = before?.birth === now.birth && before.formed !== null;
+    if (formed === null || (known && before.member === member)) return;
     if (member === null) this.#outputs.push({ type: 'joining', origin });
+    else if (ids !== null) this.#outputs.push({ type: 'enrolled' });
     else this.#outputs.push({ type: 'formed', founders: formed, member });
   }
 
@@ -283,6 +252,7 @@ export class Formation {
       if (this.#own.formed === null) this.#adoptFormed();
       if (this.#own.formed === null && this.#own.agreed === null) this.#tryAgree();
       if (this.#own.formed === null && this.#own.agreed !== null) this.#tryForm(this.#own.agreed);
+      if (this.joining && this.#own.member === null) this.#tryEnrol();
     }
     this.#write();
     this.#tryVote();
@@ -369,6 +339,18 @@ export class Formation {
     this.#outputs.push({ type: 'may_vote' });
   }
 
+  /**
+   * Becomes a member in its own place once all groups name it, and enough voters found that its folder is not an older copy,
+   * from a time when it had forgotten that it is one already.
+   */
+  #tryEnrol(): void {
+    const ids = this.#named.filter((id) => id !== null);
+    if (ids.length === 0 || ids.length < this.#named.length) return;
+    if (this.#witnesses().length < this.#quorum - 1) return;
+    this.#own = { ...this.#own, member: Math.min(...ids), ids };
+    this.#own_changed = true;
+  }
+
   /** Places whose voter let this replica in, in this start: it remembers durably how far this replica is. */
   #witnesses(): number[] {
     return this.#others.filter(
@@ -400,10 +382,12 @@ export class Formation {
       old: 'its folder is older than what it had told the others',
       damage: 'a damaged record of its folder may have held a vote',
       votes: 'its folder is of another cluster',
+      replaced: 'another folder has taken its place meanwhile',
     };
+    const named = this.#named.filter((id) => id !== null).length;
     return (
-      `it has no vote: ${reasons[this.#own.origin]}. It may have forgotten what it promised, so it neither votes nor ` +
-      'serves until it has been made a new member in its own place; the other replicas go on without it'
+      `it has no vote: ${reasons[this.#own.origin]}. It catches up and becomes a new member in its own place by itself: ` +
+      `it is one in ${named} of ${this.#named.length} groups, and votes once it is one in all`
     );
   }
 

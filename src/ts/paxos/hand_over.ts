@@ -3,7 +3,7 @@ import type { Ballot } from './core/ballot.js';
 import type { Group } from './core/group.js';
 
 /** Somebody else leads; this replica was elected once more; it was refused, or the time is over. */
-export type HandOverOutcome = 'done' | 'back' | 'failed';
+type HandOverOutcome = 'done' | 'back' | 'failed';
 
 interface Waiting {
   /** The highest ballot that this replica had heard of when it led. */
@@ -14,8 +14,25 @@ interface Waiting {
 export class HandOvers {
   readonly #waiting = new Map<number, Waiting>();
 
+  /** Hands over all groups that this replica leads; `transfer` asks one to, or returns false. Resolves to how many others lead. */
+  async all(groups: readonly Group[], transfer: (group: number) => boolean): Promise<number> {
+    const led = [...groups.entries()].filter(([, core]) => core.role === 'leader');
+    const outcomes = await Promise.all(led.map(([group, core]) => this.#one(group, core, transfer)));
+    return outcomes.filter((outcome) => outcome === 'done').length;
+  }
+
+  async #one(group: number, core: Group, transfer: (group: number) => boolean): Promise<HandOverOutcome> {
+    let outcome: HandOverOutcome = 'back';
+    while (outcome === 'back') {
+      const settled = this.#begin(group, core);
+      if (!transfer(group)) this.#settle(group, 'failed');
+      outcome = await settled;
+    }
+    return outcome;
+  }
+
   /** Waits for what becomes of a group that this replica leads, and is about to hand over. */
-  begin(group: number, core: Group): Promise<HandOverOutcome> {
+  #begin(group: number, core: Group): Promise<HandOverOutcome> {
     this.#settle(group, 'failed');
     return new Promise((settle) => {
       this.#waiting.set(group, { ballot: core.highest_ballot, settle });
@@ -28,11 +45,11 @@ export class HandOvers {
   }
 
   /** Looks how a group stands now: whether a new leader has spoken. */
-  look(group: number, self: number, core: Group): void {
+  look(group: number, core: Group): void {
     const waiting = this.#waiting.get(group);
     if (waiting === undefined || core.highest_ballot <= waiting.ballot) return;
     if (core.role === 'leader') this.#settle(group, 'back');
-    else if (core.leader !== null && core.leader !== self) this.#settle(group, 'done');
+    else if (core.leader !== null && core.leader !== core.self) this.#settle(group, 'done');
   }
 
   /** Nobody waits any longer. */

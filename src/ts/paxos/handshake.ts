@@ -168,6 +168,7 @@ function parseHello(text: string): Hello | string {
 }
 
 function versionRefusal(version: unknown): string {
-  const meaning = version === 1 || version === 2 ? ': the replicas of a store are updated together' : '';
+  const older = typeof version === 'number' && version < PROTOCOL_VERSION;
+  const meaning = older ? ': the replicas of a store are updated together' : '';
   return `protocol version ${JSON.stringify(version)}, this is ${PROTOCOL_VERSION}${meaning}`;
 }

@@ -5,7 +5,7 @@ import { decodeMessages, type GroupMessage } from './codec.js';
 import { FrameReader } from './frames.js';
 import { ALIVE, type Hello, HelloReader, refusalBytes, statusIn, welcomeBytes } from './handshake.js';
 import { HANDSHAKE_TIMEOUT_MS } from './outgoing.js';
-import type { Report } from './report.js';
+import type { Birth, Report } from './report.js';
 
 /** Connections that may be open at once whose callers have not been let in: strangers, and those that wait for an answer. */
 const UNKNOWN_CONNECTIONS_MAX = 64;
@@ -15,6 +15,12 @@ const ANSWERS_WAITING_BYTES_MAX = 1024;
 const KEEP_ALIVE_MS = 30_000;
 /** The same refusal is said again only after this time. */
 const REFUSAL_REPEAT_MS = 60_000;
+
+/** Who let itself in: the place that it has, and the birth as which it introduced itself on this connection. */
+export interface Caller {
+  readonly place: number;
+  readonly birth: Birth;
+}
 
 /** What becomes of a caller; `report` is what this side says of itself. */
 export type Admission =
@@ -30,7 +36,7 @@ export interface IncomingOptions {
   readonly admit: (hello: Hello, answer: (admission: Admission) => void) => void;
   /** A caller that was let in says what it is now. Returns why it is to be cut off, or null. */
   readonly status: (from: number, report: Report) => string | null;
-  readonly receive: (from: number, received: GroupMessage) => void;
+  readonly receive: (from: Caller, received: GroupMessage) => void;
   readonly warn: (message: string) => void;
 }
 
@@ -84,7 +90,7 @@ export class Incoming {
         if (admission.type === 'welcome') {
           introduce();
           socket.write(welcomeBytes(admission.report));
-          this.#receiveFrames(socket, hello.from, rest);
+          this.#receiveFrames(socket, { place: hello.from, birth: hello.report.birth }, rest);
           socket.resume();
         } else {
           this.#refuse(socket, admission.reason, admission.type === 'old');
@@ -94,7 +100,8 @@ export class Incoming {
     socket.on('data', onData);
   }
 
-  close(): void {
+  /** Hangs up on all callers, those that are not let in yet among them. */
+  hangUp(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
 
@@ -105,16 +112,16 @@ export class Incoming {
     socket.end(refusalBytes(reason, old_folder));
   }
 
-  #receiveFrames(socket: Socket, from: number, rest: Buffer): void {
+  #receiveFrames(socket: Socket, from: Caller, rest: Buffer): void {
     const frames = new FrameReader();
     const onData = (chunk: Buffer): void => {
       this.received_bytes += chunk.length;
       let received: GroupMessage[];
       try {
-        received = this.#messagesIn(socket, from, frames, chunk);
+        received = this.#messagesIn(socket, from.place, frames, chunk);
       } catch (error) {
         if (!(error instanceof PhxError) || error.code !== 'PROTOBUF_PARSE') throw error;
-        this.#options.warn(`replica ${from}: ${error.message}; closing the connection`);
+        this.#options.warn(`replica ${from.place}: ${error.message}; closing the connection`);
         socket.destroy();
         return;
       }

@@ -5,84 +5,75 @@
  */
 import { assert, PhxError } from '../errors.js';
 import { DEFAULT_CHECKPOINT_OPTIONS } from './checkpointer.js';
-import { Clocks } from './clocks.js';
-import type { GroupMessage, PeerMessage } from './codec.js';
+import { ClockWatch } from './clock_watch.js';
+import type { PeerMessage } from './codec.js';
 import { foundersOf } from './configurations.js';
-import type { Group } from './core/group.js';
-import type { Effect, Input } from './core/types.js';
+import type { Effect, Input, MembersChange } from './core/types.js';
 import { Enrolment } from './enrolment.js';
+import { Exchange } from './exchange.js';
 import { FetchService } from './fetch_service.js';
-import type { Origin } from './formation.js';
-import { type HandOverOutcome, HandOvers } from './hand_over.js';
+import { type GroupStatus, groupStatus } from './group_status.js';
+import { HandOvers } from './hand_over.js';
 import { LogWriter } from './log_writer.js';
 import { MastersWatch } from './masters_watch.js';
-import { asksForWrites, problemOf } from './message_check.js';
-import { DEFAULT_LIMITS, type GroupStatus, type NodeLimits, type PaxosNodeOptions } from './node_options.js';
+import { DEFAULT_LIMITS, type PaxosNodeOptions } from './node_options.js';
 import { NODE_GROUP } from './node_records.js';
-import { entryOf, recordOf } from './records.js';
+import { checkPlaces, NO_ID, placeOf, unsettledSentence } from './places.js';
+import { recordOf } from './records.js';
 import type { Applied, Mastership, Replica, ReplicatedLog } from './replicated_log.js';
 import { commandsIn, RestoredGroups } from './restored_groups.js';
 import { PROCESS_RUNTIME, type Runtime } from './runtime.js';
 import { isSnapshotMessage } from './snapshot_messages.js';
 import { Snapshots } from './snapshots.js';
-import type { Connections, TransportStats } from './transport.js';
-import { ValueCache } from './value_cache.js';
+import { Succession } from './succession.js';
+import type { TransportStats } from './transport.js';
+import { Values } from './values.js';
 import { VotePosition } from './vote_position.js';
 import { refusalError, Waiters } from './waiters.js';
 
 const TICK_MS = 20;
-/** While more than this waits for a slow or full disk, peers are not listened to that bring more to write. */
-const WRITES_WAITING_BYTES_MAX = 64 * 1024 * 1024;
-
-export type { GroupStatus, NodeLimits, PaxosNodeOptions };
-
-/** What holds for a group without a checkpoint. */
-const NO_CHECKPOINT = { instance: 0, first_retained: 1 } as const;
-
 export class PaxosNode implements ReplicatedLog {
   readonly self: number;
   readonly replicas: readonly Replica[];
   readonly groups: number;
   readonly #options: PaxosNodeOptions;
   readonly #runtime: Runtime;
-  readonly #limits: NodeLimits;
   readonly #restored: RestoredGroups;
-  readonly #cache: ValueCache;
+  readonly #values: Values;
   readonly #waiters = new Waiters();
   readonly #dirty = new Set<number>();
   readonly #fetches: FetchService;
   readonly #hand_overs = new HandOvers();
   readonly #masters: MastersWatch;
-  readonly #clocks: Clocks;
+  readonly #clocks: ClockWatch;
   readonly #writer: LogWriter;
   readonly #snapshots: Snapshots;
   readonly #position: VotePosition;
   readonly #enrolment: Enrolment;
+  readonly #exchange: Exchange;
+  readonly #succession: Succession;
   readonly #stopTicks: () => void;
-  #transport: Connections | null = null;
   #scheduled = false;
-  #proposals = 0;
   #closing: Promise<void> | null = null;
 
   private constructor(options: PaxosNodeOptions, runtime: Runtime, restored: RestoredGroups) {
     const { groups, checkpoints } = restored;
-    const { log } = options;
+    const { log, limits = DEFAULT_LIMITS } = options;
     this.#options = options;
     this.#runtime = runtime;
-    this.#limits = options.limits ?? DEFAULT_LIMITS;
-    this.#cache = new ValueCache(this.#limits.value_cache_bytes_max);
+    this.#values = new Values(log, limits.value_cache_bytes_max);
     this.#restored = restored;
     this.self = options.identity.replica;
     this.replicas = options.replicas;
     this.groups = groups.length;
     this.#masters = new MastersWatch(groups.length);
-    this.#clocks = new Clocks(runtime);
+    this.#clocks = new ClockWatch(runtime, options.core.lease_margin_ms, options.logger);
     this.#fetches = new FetchService({
       log,
       checkpoints,
-      learn_bytes_max: this.#limits.learn_bytes_max,
+      learn_bytes_max: limits.learn_bytes_max,
       logger: options.logger,
-      answer: (to, group, message) => this.#send(to, group, message),
+      answer: (to, group, message) => this.#answer(to, group, message),
       onMissing: (to, group) => this.#offer(to, group),
     });
     this.#writer = new LogWriter(
@@ -92,16 +83,16 @@ export class PaxosNode implements ReplicatedLog {
         this.#enrolment.close(error);
         options.onFailure(error);
       },
-      this.#limits.portion_bytes_max,
+      limits.portion_bytes_max,
     );
     this.#snapshots = new Snapshots({
       log,
       restored,
-      peers: options.replicas.flatMap(({ id }) => (id === this.self ? [] : [id])),
+      place: this.self,
       logger: options.logger,
-      part_bytes_max: this.#limits.part_bytes_max,
+      part_bytes_max: limits.part_bytes_max,
       monotonic_ms: () => runtime.monotonic_ms(),
-      send: (to, group, message) => this.#send(to, group, message),
+      send: (to, group, message) => this.#answer(to, group, message),
       settle: (group) => {
         // What was proposed may still be chosen; here nobody will know.
         this.#waiters.rejectGroup(group, refusalError('PROPOSE_TIMEOUT'));
@@ -110,11 +101,25 @@ export class PaxosNode implements ReplicatedLog {
       goOn: (group, inputs) => this.#goOn(group, inputs),
       onFailure: (error) => this.#fail(error),
     });
-    this.#position = new VotePosition(
-      log,
-      groups.map((core) => core.chosen_through),
-    );
+    this.#position = new VotePosition(log, restored.chosen_through);
     this.#enrolment = this.#makeEnrolment();
+    this.#exchange = new Exchange({
+      groups,
+      enrolment: this.#enrolment,
+      logger: options.logger,
+      standsStill: (group) => this.#snapshots.standsStill(group),
+      waiting_bytes: () => this.#writer.waiting_bytes,
+      take: (group, from, message) => {
+        if (isSnapshotMessage(message)) this.#orDie(() => this.#snapshots.receive(from, group, message));
+        else this.#step(group, { type: 'message', from, message });
+      },
+    });
+    this.#succession = new Succession({
+      groups,
+      logger: options.logger,
+      joiners: () => this.#enrolment.joiners,
+      change: (group, change) => this.#changeMembers(group, change),
+    });
     this.#stopTicks = runtime.every(TICK_MS, () => this.#tick());
   }
 
@@ -125,9 +130,9 @@ export class PaxosNode implements ReplicatedLog {
   static async start(options: PaxosNodeOptions): Promise<PaxosNode> {
     const runtime = options.runtime ?? PROCESS_RUNTIME;
     const { identity, log, stateMachine, core } = options;
+    checkPlaces(options.replicas.length);
     const restored = await RestoredGroups.read({
       log,
-      self: identity.replica,
       groups: identity.groups,
       founders: foundersOf(options.replicas),
       stateMachine,
@@ -138,14 +143,17 @@ export class PaxosNode implements ReplicatedLog {
     const node = new PaxosNode(options, runtime, restored);
     try {
       await node.#enrolment.start();
-      node.#transport = await runtime.connect({
+      const connections = await runtime.connect({
         identity,
         replicas: options.replicas,
         listen_host: options.listen_host,
         logger: options.logger,
         introductions: node.#enrolment,
-        receive: (from, received) => node.#receive(from, received),
+        receive: (from, received) => {
+          if (!node.#closed) node.#exchange.receive(from, received);
+        },
       });
+      node.#exchange.open(connections);
     } catch (error) {
       await node.close();
       throw error;
@@ -157,30 +165,39 @@ export class PaxosNode implements ReplicatedLog {
   mastership(group: number): Mastership {
     if (this.#closed || !this.#takesPart(group)) return { role: 'unknown' };
     this.#watchClock();
-    const core = this.#group(group);
+    const core = this.#restored.at(group);
     if (core.isMaster(this.#runtime.monotonic_ms())) return { role: 'master' };
     const { leader } = core;
-    return leader === null || leader === this.self ? { role: 'unknown' } : { role: 'follower', master: leader };
+    if (leader === null || placeOf(leader) === this.self) return { role: 'unknown' };
+    return { role: 'follower', master: placeOf(leader) };
   }
 
   propose(group: number, command: readonly Uint8Array[]): Promise<Applied> {
     if (this.#closed) return Promise.reject(new PhxError('CLOSED', 'this node is closed'));
-    if (!this.#takesPart(group)) return Promise.reject(refusalError('NO_MASTER'));
-    this.#proposals += 1;
-    const id = this.#proposals;
+    if (!this.#votesIn(group)) return Promise.reject(refusalError('NO_MASTER'));
     const bytes = command.reduce((sum, part) => sum + part.length, 0);
-    const deadline_ms = this.#runtime.monotonic_ms() + this.#options.propose_timeout_ms;
-    const applied = this.#waiters.add(id, group);
-    this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms } });
+    const { id, applied } = this.#waiters.add(group);
+    this.#step(group, { type: 'propose', proposal: { id, parts: command, bytes, deadline_ms: this.#deadline_ms } });
+    return applied;
+  }
+
+  get #deadline_ms(): number {
+    return this.#runtime.monotonic_ms() + this.#options.propose_timeout_ms;
+  }
+
+  #changeMembers(group: number, change: MembersChange): Promise<Applied> {
+    if (!this.#votesIn(group)) return Promise.reject(refusalError('NO_MASTER'));
+    const { id, applied } = this.#waiters.add(group);
+    this.#step(group, { type: 'change_members', id, deadline_ms: this.#deadline_ms, change });
     return applied;
   }
 
   value(group: number, instance: number): Uint8Array | Promise<Uint8Array> {
-    return this.#cache.get(group, instance) ?? this.#readValue(group, instance);
+    return this.#values.get(group, instance);
   }
 
   appliedThrough(group: number): number {
-    return this.#group(group).applied_through;
+    return this.#restored.at(group).applied_through;
   }
 
   /**
@@ -191,7 +208,8 @@ export class PaxosNode implements ReplicatedLog {
     try {
       const made = await this.#restored.checkpointer.run();
       for (let group = 0; group < this.groups; group += 1) {
-        this.#step(group, { type: 'retained', from: this.#firstRetained(group) });
+        const from = this.#restored.checkpoints.record(group)?.first_retained ?? 1;
+        this.#step(group, { type: 'retained', from });
       }
       return made;
     } catch (error) {
@@ -206,38 +224,39 @@ export class PaxosNode implements ReplicatedLog {
    */
   async handOver(): Promise<number> {
     const stop = this.#runtime.after(this.#options.core.lease_ms, () => this.#hand_overs.giveUp());
-    const groups = this.#restored.groups.flatMap((core, group) => (core.role === 'leader' ? [group] : []));
-    const outcomes = await Promise.all(groups.map((group) => this.#handOver(group)));
+    const handed_over = await this.#hand_overs.all(this.#restored.groups, (group) => {
+      const asked = !this.#closed && this.#votesIn(group);
+      if (asked) this.#step(group, { type: 'transfer', to: null });
+      return asked;
+    });
     stop();
-    return outcomes.filter((handed_over) => handed_over).length;
-  }
-
-  async #handOver(group: number): Promise<boolean> {
-    let outcome: HandOverOutcome = 'back';
-    while (outcome === 'back' && !this.#closed && this.#enrolment.may_vote) {
-      const settled = this.#hand_overs.begin(group, this.#group(group));
-      this.#step(group, { type: 'transfer', to: null });
-      outcome = await settled;
-    }
-    return outcome === 'done';
+    return handed_over;
   }
 
   /** For metrics and the status page. */
   status(group: number): GroupStatus {
-    const { role, leader, ballot, chosen_through, waiting } = this.#group(group);
-    const { instance: checkpoint, first_retained } = this.#restored.checkpoints.record(group) ?? NO_CHECKPOINT;
-    const stands_still = this.#snapshots.standsStill(group);
-    return { role, leader, ballot, chosen_through, waiting, checkpoint, first_retained, stands_still };
+    return groupStatus(
+      this.#restored.at(group),
+      this.#restored.checkpoints.record(group),
+      this.#snapshots.standsStill(group),
+    );
   }
 
-  /** What keeps this replica from voting, for people; empty if nothing does. */
+  /** Whether it takes part in votes. */
+  get votes(): boolean {
+    return this.#enrolment.may_vote;
+  }
+
+  /**
+   * What keeps this replica from voting, or from being worth as much as any other, for people; empty if nothing does: then
+   * another replica may lose its disk.
+   */
   get obstacle(): string {
-    return this.#enrolment.obstacle;
+    return this.#enrolment.obstacle || unsettledSentence(this.#restored.groups);
   }
 
   transportStats(): TransportStats {
-    assert(this.#transport !== null, 'a started node has its transport');
-    return this.#transport.stats();
+    return this.#exchange.stats();
   }
 
   /** Leaves the protocol: waiting proposals reject with CLOSED. The log stays open, it belongs to the caller. */
@@ -255,7 +274,7 @@ export class PaxosNode implements ReplicatedLog {
     this.#hand_overs.giveUp();
     const closed = new PhxError('CLOSED', 'this node is closed');
     this.#enrolment.close(closed);
-    await this.#transport?.close();
+    await this.#exchange.close();
     this.#waiters.rejectAll(closed);
   }
 
@@ -273,25 +292,22 @@ export class PaxosNode implements ReplicatedLog {
         this.#writer.add(NODE_GROUP, record, records);
         this.#writer.flush();
       },
-      onReintroduce: () => this.#transport?.reintroduce(),
-      onTell: () => this.#transport?.tell(),
-      onMayVote: () => this.#tick(),
+      onReintroduce: () => this.#exchange.reintroduce(),
+      onTell: () => this.#exchange.tell(),
+      onMayVote: () => {
+        this.#stepAll((group) => ({ type: 'named', self: this.#enrolment.idIn(group) }));
+        this.#stepAll(() => ({ type: 'voting', allowed: true }));
+        this.#tick();
+      },
       onHalt: () => {
+        this.#stepAll(() => ({ type: 'voting', allowed: false }));
+        this.#stepAll(() => ({ type: 'named', self: NO_ID }));
         this.#dirty.clear();
         this.#hand_overs.giveUp();
         // What was proposed may still be chosen; here nobody will know.
         this.#waiters.rejectAll(refusalError('PROPOSE_TIMEOUT'));
       },
-      onJoining: (origin) => this.#becomeLearner(origin),
     });
-  }
-
-  /**
-   * The seam for replicas without a vote in a cluster that exists. So far such a replica only waits: its groups are not
-   * stepped, nothing that a peer says reaches them, and clients hear that there is no master.
-   */
-  #becomeLearner(origin: Origin): void {
-    this.#options.logger.info(`waits without a vote (${origin}); what its log holds is kept`);
   }
 
   #onDurable(group: number, append: number): void {
@@ -307,36 +323,43 @@ export class PaxosNode implements ReplicatedLog {
     return this.#closing !== null;
   }
 
-  #group(group: number): Group {
-    return this.#restored.at(group);
+  #takesPart(group: number): boolean {
+    return this.#enrolment.takes_part && !this.#snapshots.standsStill(group);
   }
 
-  #takesPart(group: number): boolean {
+  #votesIn(group: number): boolean {
     return this.#enrolment.may_vote && !this.#snapshots.standsStill(group);
   }
 
-  /** Steps a group; while this replica may not vote its groups stand still, and so does one that waits for its state. */
+  /** Steps a group; while nobody knows whether this replica may vote, or while it waits for its state, it stands still. */
   #step(group: number, input: Input): void {
-    if (!this.#enrolment.may_vote) return;
+    if (this.#enrolment.takes_part) this.#stepGroup(group, input);
+  }
+
+  #stepAll(inputOf: (group: number) => Input): void {
+    for (let group = 0; group < this.groups; group += 1) this.#stepGroup(group, inputOf(group));
+  }
+
+  #stepGroup(group: number, input: Input): void {
     this.#orDie(() => {
       if (this.#snapshots.standsStill(group)) this.#snapshots.missed(group, input);
       else this.#take(group, input);
     });
   }
 
-  #take(group: number, input: Input, speaks = true): void {
-    const core = this.#group(group);
+  #take(group: number, input: Input): void {
+    const core = this.#restored.at(group);
     const effects = core.step(this.#runtime.monotonic_ms(), input);
-    for (const effect of effects) if (speaks || effect.type === 'apply') this.#perform(group, effect);
-    this.#hand_overs.look(group, this.self, core);
+    for (const effect of effects) this.#perform(group, effect);
+    this.#hand_overs.look(group, core);
     if (input.type === 'propose') this.#dirty.add(group);
     if (effects.length > 0 || input.type === 'propose') this.#schedule();
   }
 
-  /** A group has its state. Where the vote was lost meanwhile its core hears of it, and says nothing. */
+  /** A group has its state: its core hears of that, and of what it missed. */
   #goOn(group: number, inputs: readonly Input[]): void {
     this.#position.touch(group);
-    for (const input of inputs) this.#orDie(() => this.#take(group, input, this.#enrolment.may_vote));
+    for (const input of inputs) this.#orDie(() => this.#take(group, input));
   }
 
   /** A step that fails half-way leaves core and log apart: from then on nothing may leave this replica. */
@@ -359,28 +382,24 @@ export class PaxosNode implements ReplicatedLog {
   #schedule(): void {
     if (this.#scheduled || this.#closed) return;
     this.#scheduled = true;
-    this.#runtime.atEndOfTurn(() => this.#endTurn());
+    this.#runtime.atEndOfTurn(() => this.#orDie(() => this.#endTurn()));
   }
 
   #endTurn(): void {
+    for (const group of this.#dirty) {
+      if (!this.#snapshots.standsStill(group)) this.#take(group, { type: 'flush' });
+    }
+    this.#dirty.clear();
     this.#scheduled = false;
-    this.#orDie(() => {
-      for (const group of this.#dirty) {
-        if (this.#snapshots.standsStill(group)) continue;
-        const effects = this.#group(group).step(this.#runtime.monotonic_ms(), { type: 'flush' });
-        for (const effect of effects) this.#perform(group, effect);
-      }
-      this.#dirty.clear();
-      // Values travel to the peers while they are written here.
-      this.#transport?.flush();
-      this.#writer.flush();
-    });
+    // Values travel to the peers while they are written here.
+    this.#exchange.flush();
+    this.#writer.flush();
   }
 
   #perform(group: number, effect: Effect): void {
     switch (effect.type) {
       case 'send':
-        this.#transport?.send(effect.to, group, effect.message);
+        this.#exchange.send(group, effect.to, effect.message);
         break;
       case 'append':
         this.#writer.add(
@@ -405,13 +424,22 @@ export class PaxosNode implements ReplicatedLog {
         this.#hand_overs.refused(group);
         break;
       case 'transferred':
-        this.#options.logger.info(`group ${group}: handed the leadership over to replica ${effect.to}`);
+        this.#options.logger.info(`group ${group}: handed the leadership over to replica ${placeOf(effect.to)}`);
         break;
       case 'members':
+        if (effect.proposal !== null)
+          this.#waiters.resolve(effect.proposal, { instance: effect.configuration.chosen_at, result: null });
+        break;
       case 'removed':
-        // Nobody changes the members of a running cluster yet.
+        this.#leave();
         break;
     }
+  }
+
+  /** Others go on with another member in this place. Not in the midst of a step: all groups lose their votes. */
+  #leave(): void {
+    const { birth } = this.#enrolment;
+    this.#runtime.atEndOfTurn(() => this.#orDie(() => this.#enrolment.replaced(birth)));
   }
 
   #apply(group: number, effect: Effect & { type: 'apply' }): void {
@@ -420,7 +448,7 @@ export class PaxosNode implements ReplicatedLog {
     const results = this.#options.stateMachine.apply(group, instance, commands);
     assert(results.length === commands.length, 'the state machine answers each command');
     this.#restored.checkpointer.applied(group, instance, value.length);
-    if (commands.length > 0) this.#cache.put(group, instance, value);
+    if (commands.length > 0) this.#values.put(group, instance, value);
     if (proposals === null) return;
     assert(proposals.length === commands.length, 'each own command has its proposal');
     proposals.forEach((proposal, index) => {
@@ -428,34 +456,23 @@ export class PaxosNode implements ReplicatedLog {
     });
   }
 
-  #receive(from: number, { group, message }: GroupMessage): void {
-    if (this.#closed || group >= this.groups || !this.#enrolment.isVoter(from)) return;
-    // As if it had been lost: who asks repeats it.
-    if (this.#writer.waiting_bytes > WRITES_WAITING_BYTES_MAX && asksForWrites(message)) return;
-    const problem = problemOf(from, message);
-    if (problem !== null) {
-      this.#options.logger.warn(`group ${group}: ignored a ${message.type} of replica ${from}: ${problem}`);
-    } else if (isSnapshotMessage(message)) {
-      this.#orDie(() => this.#snapshots.receive(from, group, message));
-    } else {
-      this.#step(group, { type: 'message', from, message });
-    }
-  }
-
-  #send(to: number, group: number, message: PeerMessage): void {
-    this.#transport?.send(to, group, message);
+  /** Sends outside of a step. */
+  #answer(to: number, group: number, message: PeerMessage): void {
+    this.#exchange.send(group, to, message);
     this.#schedule();
   }
 
   /** A replica needs what the log no longer has: it gets the checkpoint. */
   #offer(to: number, group: number): void {
-    if (!this.#snapshots.offer(to, group)) this.#send(to, group, { type: 'learn', entries: [] });
+    if (!this.#snapshots.offer(to, group)) this.#answer(to, group, { type: 'learn', entries: [] });
   }
 
   #tick(): void {
     this.#watchClock();
     this.#orDie(() => this.#snapshots.tick());
     for (let group = 0; group < this.groups; group += 1) this.#step(group, { type: 'tick' });
+    if (this.#enrolment.joining) this.#orDie(() => this.#enrolment.heedMembers(this.#restored.groups));
+    else this.#succession.tick(this.#runtime.monotonic_ms());
     // What a full disk had no room for is tried again.
     this.#writer.flush();
     this.#watchMasters();
@@ -463,11 +480,7 @@ export class PaxosNode implements ReplicatedLog {
 
   /** A wall clock that runs away from the monotonic one means that the machine slept: no lease survives that. */
   #watchClock(): void {
-    const jump_ms = this.#clocks.jump_ms();
-    if (jump_ms <= this.#options.core.lease_margin_ms) return;
-    this.#options.logger.warn(
-      `the wall clock jumped by ${Math.round(jump_ms)} ms; leases are renewed before they are used`,
-    );
+    if (!this.#clocks.jumped()) return;
     for (let group = 0; group < this.groups; group += 1) this.#step(group, { type: 'clock_jump' });
   }
 
@@ -475,21 +488,11 @@ export class PaxosNode implements ReplicatedLog {
     const { may_vote, obstacle } = this.#enrolment;
     const now_ms = this.#runtime.monotonic_ms();
     const masterless = this.#masters.look(now_ms, (group) => {
-      const core = this.#group(group);
-      const led = core.isMaster(now_ms) || (core.leader !== null && core.leader !== this.self);
+      const core = this.#restored.at(group);
+      const led = core.isMaster(now_ms) || (core.leader !== null && core.leader !== core.self);
       return may_vote && (led || this.#snapshots.standsStill(group));
     });
     if (masterless.length === 0) return;
-    this.#options.onNoMaster?.(masterless, this.#transport?.stats().connected_peers ?? 0, obstacle);
-  }
-
-  #firstRetained(group: number): number {
-    return (this.#restored.checkpoints.record(group) ?? NO_CHECKPOINT).first_retained;
-  }
-
-  async #readValue(group: number, instance: number): Promise<Uint8Array> {
-    const body = await this.#options.log.read(group, instance);
-    if (body === null) throw new PhxError('LOG_CORRUPT', `group ${group}: instance ${instance} is not in the log`);
-    return entryOf(instance, body).value;
+    this.#options.onNoMaster?.(masterless, this.#exchange.connected_peers, obstacle);
   }
 }

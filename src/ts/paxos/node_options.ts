@@ -1,4 +1,4 @@
-/** What a node is made of. */
+/** What a node is made of, and its limits. */
 import type { LogEngine } from '../wal/engine.js';
 import type { CheckpointOptions } from './checkpointer.js';
 import type { CoreOptions } from './core/types.js';
@@ -50,18 +50,4 @@ export interface PaxosNodeOptions {
   readonly onNoMaster?: (groups: readonly number[], connectedPeers: number, obstacle: string) => void;
   /** The log or the state machine failed: nothing can be promised any more, the process has to stop. */
   readonly onFailure: (error: Error) => void;
-}
-
-/** How a group stands, for metrics and the status page. */
-export interface GroupStatus {
-  readonly role: string;
-  readonly leader: number | null;
-  readonly ballot: number;
-  readonly chosen_through: number;
-  readonly waiting: number;
-  /** Instance of the newest checkpoint, and the lowest one that the log keeps. */
-  readonly checkpoint: number;
-  readonly first_retained: number;
-  /** It waits for a state from elsewhere: until then it takes no part. */
-  readonly stands_still: boolean;
 }

@@ -4,7 +4,7 @@
  */
 import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
-import type { Origin, OwnRecord } from './formation.js';
+import type { Origin, OwnRecord } from './formation_types.js';
 import type { KnownPeer } from './peer_memory.js';
 import { foundersFrom, isBirth, isCount } from './report.js';
 
@@ -13,9 +13,10 @@ export const NODE_GROUP = 0xffff_fffe;
 
 const SLOT_OWN = 0;
 const SLOT_PEERS = 1;
-const VERSION = 1;
+/** Version 1 knew no members but the founders. */
+const VERSION = 2;
 
-const ORIGINS: readonly Origin[] = ['empty', 'votes', 'old', 'damage'];
+const ORIGINS: readonly Origin[] = ['empty', 'votes', 'old', 'replaced', 'damage'];
 
 /** What the log holds of a replica: `own` is null in a log that has no node records. */
 export interface NodeRecords {
@@ -59,7 +60,8 @@ function parse(body: Uint8Array): object {
   }
   if (typeof parsed !== 'object' || parsed === null) throw malformed('no object');
   const version = 'version' in parsed ? parsed.version : undefined;
-  if (version !== VERSION) throw malformed(`version ${String(version)}, this is ${VERSION}: newer software?`);
+  if (version !== VERSION && version !== 1)
+    throw malformed(`version ${String(version)}, this is ${VERSION}: newer software?`);
   return parsed;
 }
 
@@ -76,7 +78,9 @@ function ownFrom(parsed: object, replicas: number): OwnRecord {
   }
   if (!isBirth(birth) || !isCount(start) || origin === undefined) throw malformed('a wrong field');
   if (member !== null && !isCount(member)) throw malformed('a wrong field');
-  return { birth, start, origin, agreed, formed, member };
+  const ids = idsIn(parsed);
+  if (ids === undefined) throw malformed('a wrong field');
+  return { birth, start, origin, agreed, formed, member, ids };
 }
 
 function peersFrom(parsed: object, replicas: number): KnownPeer[] {
@@ -87,13 +91,29 @@ function peersFrom(parsed: object, replicas: number): KnownPeer[] {
 function peerFrom(parsed: unknown, replicas: number): KnownPeer {
   if (typeof parsed !== 'object' || parsed === null) throw malformed('a wrong peer');
   if (!('place' in parsed && 'birth' in parsed && 'start' in parsed)) throw malformed('an incomplete peer');
-  if (!('run' in parsed && 'position' in parsed && 'votes' in parsed)) throw malformed('an incomplete peer');
-  const { place, birth, start, run, position, votes } = parsed;
+  if (!('run' in parsed && 'position' in parsed)) throw malformed('an incomplete peer');
+  const { place, birth, start, run, position } = parsed;
   if (!isCount(place) || place < 1 || place > replicas || !isBirth(birth) || !isCount(start)) {
     throw malformed('a wrong peer');
   }
-  if (!isBirth(run) || !isCount(position) || typeof votes !== 'boolean') throw malformed('a wrong peer');
-  return { place, birth, start, run, position, votes };
+  if (!isBirth(run) || !isCount(position)) throw malformed('a wrong peer');
+  return { place, birth, start, run, position, member: memberIn(parsed, place) };
+}
+
+/** In records of version 1 only founders vote, under their place. */
+function memberIn(parsed: object, place: number): number | null {
+  if ('votes' in parsed && typeof parsed.votes === 'boolean') return parsed.votes ? place : null;
+  const member = 'member' in parsed ? parsed.member : undefined;
+  if (member !== null && !isCount(member)) throw malformed('a wrong peer');
+  return member;
+}
+
+/** The ids by group, undefined if there should be some. */
+function idsIn(parsed: object): readonly number[] | null | undefined {
+  if ('version' in parsed && parsed.version === 1) return null;
+  const ids = 'ids' in parsed ? parsed.ids : undefined;
+  if (ids === null) return null;
+  return Array.isArray(ids) && ids.every((id) => isCount(id) && id >= 1) ? ids : undefined;
 }
 
 function malformed(what: string): PhxError {

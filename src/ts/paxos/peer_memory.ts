@@ -13,8 +13,8 @@ export interface KnownPeer {
   readonly start: number;
   readonly run: string;
   readonly position: number;
-  /** It said that it has a vote. */
-  readonly votes: boolean;
+  /** The lowest id under which it said that it votes; null: it never said that it has a vote. */
+  readonly member: number | null;
 }
 
 export class PeerMemory {
@@ -36,31 +36,30 @@ export class PeerMemory {
     return start <= known.start || position < known.position;
   }
 
-  /** The birth at a place that was known to vote, other than `birth`. */
-  otherVoter(place: number, birth: Birth): Birth | null {
-    for (const peer of this.#peers.values()) {
-      if (peer.place === place && peer.votes && peer.birth !== birth) return peer.birth;
-    }
-    return null;
+  /** Whether another birth at a place votes under the same id as `birth`, or a higher one. */
+  hasSuccessor(place: number, birth: Birth, member: number): boolean {
+    return this.list().some(
+      (peer) => peer.place === place && peer.birth !== birth && peer.member !== null && peer.member >= member,
+    );
   }
 
   /** Takes in a report that is not an old one. `founder` is the birth that founded the place. True if it was news. */
   remember(place: number, report: Report, founder: Birth | null): boolean {
-    const { birth, start, run, member } = report;
+    const { birth, start, run } = report;
     const known = this.#peers.get(birth);
     const position = Math.max(report.position, known?.position ?? 0);
-    const votes = member !== null || known?.votes === true;
-    if (known !== undefined && known.start === start && known.position === position && known.votes === votes) {
+    const member = report.member ?? known?.member ?? null;
+    if (known !== undefined && known.start === start && known.position === position && known.member === member) {
       return false;
     }
-    this.#peers.set(birth, { place, birth, start, run, position, votes });
+    this.#peers.set(birth, { place, birth, start, run, position, member });
     this.#forget(place, birth, founder);
     return true;
   }
 
   #forget(place: number, newest: Birth, founder: Birth | null): void {
     const here = this.list().filter((peer) => peer.place === place && peer.birth !== newest);
-    const dispensable = (peer: KnownPeer): boolean => !peer.votes && peer.birth !== founder;
+    const dispensable = (peer: KnownPeer): boolean => peer.member === null && peer.birth !== founder;
     const candidates = [...here.filter(dispensable), ...here.filter((peer) => !dispensable(peer))];
     for (const { birth } of candidates.slice(0, Math.max(0, here.length + 1 - BIRTHS_MAX))) this.#peers.delete(birth);
   }

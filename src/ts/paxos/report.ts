@@ -22,7 +22,7 @@ export interface Report {
   readonly agreed: FounderList | null;
   /** The founders of the cluster that this replica knows to exist. */
   readonly formed: FounderList | null;
-  /** The number under which it votes in that cluster, null if it has no vote. */
+  /** The lowest id under which it votes in a group, of a founder its place; null if it has no vote. */
   readonly member: number | null;
 }
 

@@ -10,13 +10,13 @@ import type { Configuration } from './core/members.js';
 import type { Restored } from './core/state.js';
 import type { CoreOptions } from './core/types.js';
 import { commandsOf } from './core/value.js';
+import { NO_ID } from './places.js';
 import { type CheckpointReplay, type Gap, type RestoredGroup, restoreCheckpoint, restoreGroup } from './records.js';
 import type { Command, StateMachine } from './replicated_log.js';
 import type { Runtime } from './runtime.js';
 
 export interface GroupsOptions {
   readonly log: LogEngine;
-  readonly self: number;
   readonly groups: number;
   readonly founders: Configuration;
   readonly stateMachine: StateMachine;
@@ -66,6 +66,11 @@ export class RestoredGroups {
     return restored;
   }
 
+  /** Of each group. */
+  get chosen_through(): number[] {
+    return this.groups.map(({ chosen_through }) => chosen_through);
+  }
+
   at(group: number): Group {
     const core = this.groups[group];
     assert(core !== undefined, 'the group exists');
@@ -97,8 +102,9 @@ export class RestoredGroups {
 
   /** A group begins with what was read. */
   begin(group: number, restored: Restored): void {
-    const { self, core: options, runtime } = this.#options;
-    const config = { group, self, options, checksum: crc32, voting: true, seed: runtime.seed() };
+    const { core: options, runtime } = this.#options;
+    // Who it is there and whether it votes comes out later.
+    const config = { group, self: NO_ID, voting: false, options, checksum: crc32, seed: runtime.seed() };
     this.groups[group] = new Group(config, restored, runtime.monotonic_ms());
   }
 

@@ -15,6 +15,7 @@ import {
   sameCheckpoint,
 } from './checkpoint.js';
 import type { CheckpointPin, CheckpointStore } from './checkpoint_store.js';
+import { placeOf } from './places.js';
 import { PART_BYTES, type SnapshotMessage } from './snapshot_messages.js';
 
 /** Sends a message to a replica; it may be lost. */
@@ -265,7 +266,7 @@ export class SnapshotReceiver {
     // Doubled or late, or from somebody else.
     if (collection.from !== from || offset !== collection.have || bytes.length === 0) return;
     if (bytes.length > collection.bytes.length - offset || crc32(bytes) !== checksum) {
-      this.#parts.warn(`group ${group}: a damaged part of a checkpoint came from replica ${from}`);
+      this.#parts.warn(`group ${group}: a damaged part of a checkpoint came from replica ${placeOf(from)}`);
       this.#ask(collection, now_ms);
       return;
     }
@@ -336,7 +337,7 @@ export class SnapshotReceiver {
       }
       this.#collections.delete(group);
       if (error.code !== 'LOG_CORRUPT' || store.record(group)?.instance === head.instance) throw error;
-      warn(`group ${group}: the checkpoint of replica ${from} is not what it said: ${error.message}`);
+      warn(`group ${group}: the checkpoint of replica ${placeOf(from)} is not what it said: ${error.message}`);
     }
   }
 

@@ -10,6 +10,7 @@ import { Backfill } from './backfill.js';
 import type { PeerMessage } from './codec.js';
 import { decodeConfigurations } from './configurations.js';
 import type { Input } from './core/types.js';
+import { placeOf } from './places.js';
 import type { Gap } from './records.js';
 import type { RestoredGroups } from './restored_groups.js';
 import type { SnapshotMessage } from './snapshot_messages.js';
@@ -19,8 +20,8 @@ import type { TransportLogger } from './transport.js';
 export interface SnapshotsParts {
   readonly log: LogEngine;
   readonly restored: RestoredGroups;
-  /** Whom missing entries may be asked of. */
-  readonly peers: readonly number[];
+  /** Of this replica. */
+  readonly place: number;
   readonly logger: TransportLogger;
   /** Bytes of a checkpoint in one message. */
   readonly part_bytes_max: number;
@@ -41,10 +42,10 @@ interface Standstill {
   /** The core was there before and goes on; else it begins with what the log holds. */
   readonly goes_on: boolean;
   backfill: Backfill | null;
-  /** Which of the peers is asked for entries. */
-  source: number;
-  /** Inputs that the core has to hear of nevertheless, the last one of each type. */
-  readonly missed: Map<Input['type'], Input>;
+  /** The member that is asked for entries; null: whoever comes first. */
+  source: number | null;
+  /** Inputs that the core has to hear of nevertheless, in their order. */
+  readonly missed: Input[];
 }
 
 export class Snapshots {
@@ -107,8 +108,13 @@ export class Snapshots {
   missed(group: number, input: Input): void {
     const standstill = this.#standstills.get(group);
     assert(standstill !== undefined, 'the group stands still');
-    if (input.type === 'durable' || input.type === 'clock_jump' || input.type === 'voting') {
-      standstill.missed.set(input.type, input);
+    const { missed } = standstill;
+    if (input.type === 'durable' || input.type === 'clock_jump') {
+      // The last one says it all.
+      if (missed.at(-1)?.type === input.type) missed.pop();
+      missed.push(input);
+    } else if (input.type === 'voting' || input.type === 'named') {
+      missed.push(input);
     } else if (input.type === 'message' && input.message.type === 'learn') {
       standstill.backfill?.onLearn(input.message.entries, this.#parts.monotonic_ms());
     }
@@ -134,7 +140,7 @@ export class Snapshots {
     const now = this.#receiver.progress(group);
     if (now === null || before?.from === now.from) return;
     const what = `the checkpoint of instance ${now.instance}, of which ${now.have_bytes} of ${now.total_bytes} bytes are here`;
-    this.#parts.logger.info(`group ${group}: ${what}, comes from replica ${now.from}`);
+    this.#parts.logger.info(`group ${group}: ${what}, comes from replica ${placeOf(now.from)}`);
   }
 
   #appliedThrough(group: number): number {
@@ -169,7 +175,7 @@ export class Snapshots {
   #installed(group: number, from: number): void {
     const standstill = this.#standstills.get(group);
     assert(standstill?.phase === 'installing', 'a checkpoint is installed where the group stands still for it');
-    standstill.source = Math.max(0, this.#parts.peers.indexOf(from));
+    standstill.source = from;
     this.#restore(group, standstill);
   }
 
@@ -206,7 +212,7 @@ export class Snapshots {
   }
 
   #fill(group: number, standstill: Standstill, gap: Gap): void {
-    const { log, peers, logger, send } = this.#parts;
+    const { log, logger, send } = this.#parts;
     const what = `instances ${gap.from} to ${gap.through}, which its checkpoint needs, are fetched`;
     logger.info(`group ${group}: ${what}; it takes no part until then`);
     standstill.phase = 'filling';
@@ -215,13 +221,20 @@ export class Snapshots {
       group,
       gap,
       ask: (from, through, again) => {
-        if (again) standstill.source += 1;
-        const to = peers[standstill.source % peers.length];
-        if (to !== undefined) send(to, group, { type: 'fetch', from, through });
+        if (again || standstill.source === null) standstill.source = this.#sourceAfter(group, standstill.source);
+        if (standstill.source !== null) send(standstill.source, group, { type: 'fetch', from, through });
       },
       onDone: () => this.#restore(group, standstill),
       onFailure: (error) => this.#fail(error),
     });
+  }
+
+  /** The member at another place that is asked after this one, null if there is none. */
+  #sourceAfter(group: number, source: number | null): number | null {
+    const { restored, place } = this.#parts;
+    const members = restored.at(group).configurations.at(-1)?.members ?? [];
+    const others = members.map(({ id }) => id).filter((id) => placeOf(id) !== place);
+    return others[(source === null ? 0 : others.indexOf(source) + 1) % others.length] ?? null;
   }
 
   #goOn(group: number, { missed }: Standstill, inputs: readonly Input[]): void {
@@ -230,7 +243,7 @@ export class Snapshots {
     restored.standing_still.delete(group);
     const instance = restored.checkpoints.record(group)?.instance ?? 0;
     logger.info(`group ${group}: goes on behind the checkpoint of instance ${instance}`);
-    goOn(group, [...inputs, ...missed.values()]);
+    goOn(group, [...inputs, ...missed]);
   }
 
   #fail(error: unknown): void {
@@ -241,5 +254,5 @@ export class Snapshots {
 }
 
 function newStandstill(phase: Standstill['phase'], goes_on: boolean): Standstill {
-  return { phase, goes_on, backfill: null, source: 0, missed: new Map() };
+  return { phase, goes_on, backfill: null, source: null, missed: [] };
 }

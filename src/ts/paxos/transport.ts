@@ -8,7 +8,7 @@ import { PhxError } from '../errors.js';
 import { encodeMessage, type GroupMessage, type PeerMessage } from './codec.js';
 import type { Hello } from './handshake.js';
 import type { Identity } from './identity.js';
-import { type Admission, Incoming } from './incoming.js';
+import { type Admission, type Caller, Incoming } from './incoming.js';
 import { Outgoing } from './outgoing.js';
 import type { Replica } from './replicated_log.js';
 import type { Report } from './report.js';
@@ -49,7 +49,7 @@ export interface TransportOptions {
   readonly logger: TransportLogger;
   readonly introductions: Introductions;
   /** Called for each message that arrives. */
-  readonly receive: (from: number, received: GroupMessage) => void;
+  readonly receive: (from: Caller, received: GroupMessage) => void;
 }
 
 export interface TransportStats {
@@ -61,13 +61,13 @@ export interface TransportStats {
 
 /** The way to the peers, as a node sees it. */
 export interface Connections {
-  /** Queues a message; it leaves with `flush`. */
-  send(to: number, group: number, message: PeerMessage): void;
+  /** Queues a message to the replica at a place; it leaves with `flush`. */
+  send(place: number, message: GroupMessage): void;
   /** Sends what was queued since the last call. */
   flush(): void;
   /** Tells all peers what this replica is now. */
   tell(): void;
-  /** Gives up all connections that this replica dialled, and dials new ones: it is not who it was. */
+  /** Gives up all connections, and dials new ones, as its peers will: it is not who it was. */
   reintroduce(): void;
   stats(): TransportStats;
   /** Nothing is sent or received any more. */
@@ -125,9 +125,9 @@ export class Transport implements Connections {
     return transport;
   }
 
-  /** Queues a message; it leaves with `flush`. */
-  send(to: number, group: number, message: PeerMessage): void {
-    this.#peers.get(to)?.[laneOf(message)].push(encodeMessage(group, message));
+  /** Queues a message to the replica at a place; it leaves with `flush`. */
+  send(place: number, message: GroupMessage): void {
+    this.#peers.get(place)?.[laneOf(message.message)].push(encodeMessage(message));
   }
 
   /** Sends what was queued since the last call, one frame for each connection. */
@@ -144,8 +144,9 @@ export class Transport implements Connections {
     for (const { control } of this.#peers.values()) control.tell(report);
   }
 
-  /** Gives up all connections that this replica dialled, and dials new ones: it is not who it was. */
+  /** Gives up all connections, and dials new ones, as its peers will: it is not who it was. */
   reintroduce(): void {
+    this.#incoming.hangUp();
     for (const lane of this.#lanes()) lane.reset();
   }
 
@@ -166,7 +167,7 @@ export class Transport implements Connections {
     this.#closed = true;
     clearInterval(this.#teller);
     for (const lane of this.#lanes()) lane.close();
-    this.#incoming.close();
+    this.#incoming.hangUp();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
 

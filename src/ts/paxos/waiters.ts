@@ -22,12 +22,16 @@ const REFUSALS: Readonly<Record<Refusal, string>> = {
 
 export class Waiters {
   readonly #waiters = new Map<number, Waiter>();
+  #proposals = 0;
 
-  /** Settles when `resolve`, `refuse`, `rejectGroup` or `rejectAll` says so. */
-  add(proposal: number, group: number): Promise<Applied> {
-    return new Promise<Applied>((resolve, reject) => {
-      this.#waiters.set(proposal, { group, resolve, reject });
+  /** A new proposal; `applied` settles when `resolve`, `refuse`, `rejectGroup` or `rejectAll` says so. */
+  add(group: number): { readonly id: number; readonly applied: Promise<Applied> } {
+    this.#proposals += 1;
+    const id = this.#proposals;
+    const applied = new Promise<Applied>((resolve, reject) => {
+      this.#waiters.set(id, { group, resolve, reject });
     });
+    return { id, applied };
   }
 
   resolve(proposal: number, applied: Applied): void {

@@ -155,9 +155,9 @@ test('the lease needs the new members before they govern', (t) => {
   const { ballot } = led.probe.group;
   led.probe.receive(2, { type: 'accepted', ballot, instances: [1] });
   t.true(led.probe.master, '1 and 2 are a majority of both');
-  led.probe.pass(80);
+  led.probe.pass(60);
   const sent_at_ms = led.probe.take('heartbeat').at(-1)?.sent_at_ms ?? 0;
-  led.probe.pass(320);
+  led.probe.pass(240);
   led.probe.receive(3, { type: 'heartbeat_reply', ballot, sent_at_ms, granted: true, instance: 0, chain: 0 });
   t.false(led.probe.master, '1 and 3 are none of the new ones');
   led.probe.receive(4, { type: 'heartbeat_reply', ballot, sent_at_ms, granted: true, instance: 0, chain: 0 });

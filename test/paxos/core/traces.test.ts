@@ -115,7 +115,7 @@ test('a restarted replica waits for the lease that it may have granted', (t) => 
   script.crash(1);
   script.crash(2);
   script.start(2);
-  script.pass(380);
+  script.pass(290);
   t.false(script.isMaster(2) || script.isMaster(3));
   script.pass(700);
   t.true(script.isMaster(2) || script.isMaster(3));

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { ballotFrom, NO_BALLOT } from '../../../src/ts/paxos/core/ballot.js';
+import { ballotFrom, NO_BALLOT, replicaOf } from '../../../src/ts/paxos/core/ballot.js';
 import { acceptAt, ballotOf, entryAt, heartbeatAt, Probe } from './probe.js';
 
 const next = ballotOf(1, 3);
@@ -68,4 +68,24 @@ test('with its vote given back it votes again', (t) => {
   probe.sync();
   t.is(probe.take('promise').length, 1);
   t.true(probe.group.ballot > NO_BALLOT);
+});
+
+test('without a vote it may become another member, and speaks and votes as that one from then on', (t) => {
+  const probe = withheld();
+  probe.step({ type: 'named', self: 0 });
+  t.is(probe.group.self, 0);
+  probe.receive(3, heartbeatAt(next, 0));
+  t.is(probe.take('heartbeat_reply')[0]?.granted, false);
+  probe.step({ type: 'named', self: 2 });
+  probe.step({ type: 'voting', allowed: true });
+  probe.pass(450);
+  const round = probe.take('pre_vote').at(-1)?.round ?? 0;
+  probe.receive(1, { type: 'pre_vote_reply', round, granted: true, promised: NO_BALLOT });
+  probe.sync();
+  t.deepEqual([...new Set(probe.take('prepare').map(({ ballot }) => replicaOf(ballot)))], [2]);
+});
+
+test('who votes keeps its id', (t) => {
+  const probe = new Probe();
+  t.throws(() => probe.step({ type: 'named', self: 2 }), { message: /who votes keeps its id/ });
 });

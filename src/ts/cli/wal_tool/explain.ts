@@ -1,7 +1,8 @@
 /** What a store wrote into the body of a record, as plain values. Never fails: says what it does not know. */
 import { PhxError } from '../../errors.js';
 import { type Ballot, replicaOf, roundOf } from '../../paxos/core/ballot.js';
-import { commandsOf, isAcceptable, originOf } from '../../paxos/core/value.js';
+import { commandsOf, isAcceptable, originOf, rosterOf } from '../../paxos/core/value.js';
+import { placeOf } from '../../paxos/places.js';
 import { entryOf, stateOf } from '../../paxos/records.js';
 import { scanAddRequest, scanItem } from '../../protocol/add_request.js';
 import { CommandKind, commandDefect, decodeCommand } from '../../store/command.js';
@@ -25,11 +26,14 @@ function explainEntry(instance: number, body: Uint8Array): unknown {
 
 function explainValue(value: Uint8Array): unknown {
   if (!isAcceptable(value)) return unknown(`${value.length} bytes that no release writes as a value`);
+  const origin = ballotOf(originOf(value));
+  const roster = rosterOf(value);
+  if (roster !== null) return { type: 'members', origin, ...roster };
   const commands = commandsOf(value).map(({ offset, length }) => {
     const command = value.subarray(offset, offset + length);
     return known(() => explainCommand(command));
   });
-  return { type: value[0] === 0 ? 'noop' : 'batch', origin: ballotOf(originOf(value)), commands };
+  return { type: value[0] === 0 ? 'noop' : 'batch', origin, commands };
 }
 
 function explainCommand(bytes: Uint8Array): unknown {
@@ -51,7 +55,7 @@ function explainItem(item: Uint8Array): unknown {
 }
 
 function ballotOf(ballot: Ballot): unknown {
-  return { number: ballot, round: roundOf(ballot), replica: replicaOf(ballot) };
+  return { number: ballot, round: roundOf(ballot), replica: placeOf(replicaOf(ballot)) };
 }
 
 function unknown(why: string): unknown {

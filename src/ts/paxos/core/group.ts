@@ -72,6 +72,9 @@ export class Group {
       case 'voting':
         onVoting(state, input.allowed);
         break;
+      case 'named':
+        state.name(input.self);
+        break;
       case 'snapshot_installed':
         onSnapshotInstalled(state, input.snapshot);
         break;
@@ -104,6 +107,11 @@ export class Group {
       state.role.type === 'leader' &&
       this.applied_through >= state.role.barrier
     );
+  }
+
+  /** Id of this member, 0 if it is none. */
+  get self(): number {
+    return this.#state.config.self;
   }
 
   /** Id of the replica believed to lead, or null. */

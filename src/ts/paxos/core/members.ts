@@ -31,7 +31,7 @@ interface Governed {
 }
 
 export class Members {
-  readonly #self: number;
+  #self: number;
   #list: Governed[] = [];
   #others: readonly number[] = [];
 
@@ -60,6 +60,12 @@ export class Members {
   /** The ids of the voters that the newest configuration names. */
   get voters(): readonly number[] {
     return this.#list.at(-1)?.voters ?? [];
+  }
+
+  /** This replica is the member `self` now. */
+  name(self: number): void {
+    this.#self = self;
+    this.#change();
   }
 
   restart(list: readonly Configuration[]): void {

@@ -127,6 +127,7 @@ export interface Restored {
 
 export interface GroupConfig {
   readonly group: number;
+  /** Id of this member; the input `named` changes it. */
   readonly self: number;
   readonly options: CoreOptions;
   /** Whether it may vote from the start; the input `voting` changes it. */
@@ -138,7 +139,7 @@ export interface GroupConfig {
 }
 
 export class GroupState {
-  readonly config: GroupConfig;
+  config: GroupConfig;
   now_ms: number;
 
   promised: Ballot;
@@ -228,6 +229,14 @@ export class GroupState {
   /** Whether this replica must not vote now: it was told so, or cannot say what it accepted in a damaged record. */
   get withheld(): boolean {
     return !this.voting || this.repairing;
+  }
+
+  /** Becomes the member `self`. What it once said as another one binds it still, which does no harm. */
+  name(self: number): void {
+    assert(!this.voting && this.role.type === 'follower', 'who votes keeps its id');
+    this.config = { ...this.config, self };
+    this.members.name(self);
+    this.removed = false;
   }
 
   /** Whether `id` has a vote for anything that is not chosen yet. */

@@ -112,6 +112,11 @@ export type Input =
   | { readonly type: 'clock_jump' }
   /** Whether this replica may vote. Without a vote it promises, accepts and grants nothing and fetches what is chosen. */
   | { readonly type: 'voting'; readonly allowed: boolean }
+  /**
+   * From now on this replica, which has no vote, is the member with this id; 0: none. It never said anything under an id that
+   * it gets.
+   */
+  | { readonly type: 'named'; readonly self: number }
   /** The state of another replica is complete and durable here. */
   | { readonly type: 'snapshot_installed'; readonly snapshot: Snapshot }
   /** The log holds nothing below this instance any more. */
@@ -222,10 +227,10 @@ export interface CoreOptions {
 }
 
 export const DEFAULT_CORE_OPTIONS: CoreOptions = {
-  lease_ms: 400,
-  lease_margin_ms: 20,
-  heartbeat_ms: 80,
-  election_jitter_ms: 80,
+  lease_ms: 300,
+  lease_margin_ms: 15,
+  heartbeat_ms: 60,
+  election_jitter_ms: 60,
   election_timeout_ms: 250,
   retransmit_ms: 250,
   fetch_delay_ms: 40,
@@ -238,5 +243,5 @@ export const DEFAULT_CORE_OPTIONS: CoreOptions = {
   waiting_bytes_max: 64 * 1024 * 1024,
   accepted_ahead_bytes_max: 64 * 1024 * 1024,
   candidate_lag_max: 4096,
-  transfer_timeout_ms: 400,
+  transfer_timeout_ms: 300,
 };
