@@ -39,8 +39,9 @@ export class Machine {
   /** Its replica has voted. */
   voted = false;
   #votes = false;
-  /** What its replica last said of itself, and under which births it must not vote any more. */
+  /** What its replica last said of itself, under which births it has voted, and under which it must not vote any more. */
   #told: Report | null = null;
+  readonly #voters = new Set<Birth>();
   readonly #forgotten = new Set<Birth>();
   /** What peers remember of the folder since it was last started. */
   readonly #remembered = new Map<number, Report>();
@@ -102,8 +103,11 @@ export class Machine {
     if (votes && !this.#votes) {
       this.voted = true;
       const birth = world.network.birthOf(this.id);
-      if (birth !== null && this.#forgotten.has(birth)) {
-        world.violation(`replica ${this.id} votes, though its folder forgot what it had said`);
+      if (birth !== null) {
+        this.#voters.add(birth);
+        if (this.#forgotten.has(birth)) {
+          world.violation(`replica ${this.id} votes, though its folder forgot what it had said`);
+        }
       }
     }
     this.#votes = votes;
@@ -263,14 +267,19 @@ export class Machine {
     this.#copy = null;
     const replaced = told !== null && told.birth !== this.#told?.birth;
     this.#replaceDisk(disk, ballast, replaced ? 'a replaced disk is put back' : 'a disk is put back');
-    if (told !== null) this.#forgotten.add(told.birth);
+    this.#forget(told);
+  }
+
+  /** A birth that never voted has said nothing that counts: it may join again. */
+  #forget(told: Report | null): void {
+    if (told !== null && this.#voters.has(told.birth)) this.#forgotten.add(told.birth);
   }
 
   #replaceDisk(disk: SimDisk, ballast: BallastLedger, how: string): void {
     this.disk = disk;
     this.ballast = ballast;
     this.impaired = how;
-    if (this.#told !== null) this.#forgotten.add(this.#told.birth);
+    this.#forget(this.#told);
     for (const machine of this.#world.machines) machine.forgottenBy(this.id);
     this.#world.trace(`${this.id}: ${how}`);
     this.#world.sometimes(how);
