@@ -1,7 +1,8 @@
 /**
  * `npm run bench -- failover`: 3 stores as processes, a load of Adds, and the store that leads killed again and again
  * (kill -9). For each kill: how long until an Add is acknowledged that began after it, and until a Get is answered. A killed
- * store is started again before the next kill.
+ * store is started again before the next kill. With `--hand-over` it is asked to stop instead, and the figures are the longest
+ * times that passed between two answers until it was gone.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
@@ -17,7 +18,13 @@ import { RetCode } from '../src/ts/protocol/ret_code.js';
 import { RpcClient } from '../src/ts/rpc/client.js';
 import { MasterClient } from '../src/ts/rpc/master_client.js';
 
-const USAGE = `usage: npm run bench -- failover [--kills N] [--producers N] [--engine auto|native|portable] [--json FILE]`;
+const USAGE = `usage: npm run bench -- failover [--kills N] [--hand-over] [--producers N] [--engine auto|native|portable] [--json FILE]
+
+  --kills N        how often the leading store is killed (50)
+  --hand-over      ask it to stop instead: it hands its leadership over first
+  --producers N    each has one item on its way at a time (10)
+  --engine NAME    log engine of the stores (auto)
+  --json FILE      writes the times in milliseconds`;
 
 const TOPIC_ID = 1000;
 /** A prober that got no answer tries again after this. */
@@ -38,6 +45,7 @@ const { values } = parseArgs({
     kills: { type: 'string', default: '50' },
     producers: { type: 'string', default: '10' },
     engine: { type: 'string', default: 'auto' },
+    'hand-over': { type: 'boolean', default: false },
     json: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
@@ -49,6 +57,8 @@ class Prober {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #waiting: { readonly since_ms: number; readonly resolve: (ended_ms: number) => void } | null = null;
+  #answered_ms = performance.now();
+  #longest_ms = 0;
 
   constructor(call: (signal: AbortSignal) => Promise<boolean>) {
     this.#call = call;
@@ -63,6 +73,16 @@ class Prober {
     });
   }
 
+  /** Forgets how long answers took so far. */
+  watch(): void {
+    this.#longest_ms = 0;
+  }
+
+  /** The longest time between two answers since `watch`. */
+  get longest_ms(): number {
+    return this.#longest_ms;
+  }
+
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -73,6 +93,11 @@ class Prober {
       const began_ms = performance.now();
       const ok = await this.#call(this.#stop.signal);
       const waiting = this.#waiting;
+      if (ok) {
+        const now_ms = performance.now();
+        this.#longest_ms = Math.max(this.#longest_ms, now_ms - this.#answered_ms);
+        this.#answered_ms = now_ms;
+      }
       if (ok && waiting !== null && began_ms >= waiting.since_ms) {
         this.#waiting = null;
         waiting.resolve(performance.now());
@@ -95,13 +120,14 @@ async function main(): Promise<void> {
   const cluster = await LocalCluster.prepare({ folder, engine, consumers: 0, queues: 1 });
   try {
     await cluster.start();
-    const gaps = await measure(cluster, Number(values.kills), Number(values.producers));
+    const hand_over = values['hand-over'];
+    const gaps = await measure(cluster, hand_over, Number(values.kills), Number(values.producers));
     print(
-      'next Add acknowledged',
+      hand_over ? 'without an Add' : 'next Add acknowledged',
       gaps.map(({ add_ms }) => add_ms),
     );
     print(
-      'next Get answered',
+      hand_over ? 'without a Get' : 'next Get answered',
       gaps.map(({ get_ms }) => get_ms),
     );
     if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(gaps, null, 2)}\n`);
@@ -111,7 +137,7 @@ async function main(): Promise<void> {
   }
 }
 
-async function measure(cluster: LocalCluster, kills: number, producers: number): Promise<Gap[]> {
+async function measure(cluster: LocalCluster, hand_over: boolean, kills: number, producers: number): Promise<Gap[]> {
   const rpc = new RpcClient({ socket_timeout_ms: 1_000 });
   const route: Route = {
     topic_id: TOPIC_ID,
@@ -128,12 +154,10 @@ async function measure(cluster: LocalCluster, kills: number, producers: number):
     for (let kill = 0; kill < kills; kill++) {
       const leader = await cluster.master();
       await delay(CALM_MS);
-      const killed_ms = performance.now();
-      cluster.stores[leader]?.signal('SIGKILL');
-      const [added_ms, got_ms] = await Promise.all([adds.next(), gets.next()]);
-      gaps.push({ add_ms: added_ms - killed_ms, get_ms: got_ms - killed_ms });
+      gaps.push(
+        hand_over ? await gapOfStop(cluster, leader, adds, gets) : await gapOfKill(cluster, leader, adds, gets),
+      );
       if (process.stderr.isTTY) process.stderr.write(`\r${kill + 1} of ${kills} kills`);
-      await cluster.stores[leader]?.kill();
       cluster.stores[leader]?.start();
       await cluster.storeReady(leader);
     }
@@ -145,6 +169,23 @@ async function measure(cluster: LocalCluster, kills: number, producers: number):
     await rpc.close();
   }
   return gaps;
+}
+
+async function gapOfKill(cluster: LocalCluster, leader: number, adds: Prober, gets: Prober): Promise<Gap> {
+  const killed_ms = performance.now();
+  cluster.stores[leader]?.signal('SIGKILL');
+  const [added_ms, got_ms] = await Promise.all([adds.next(), gets.next()]);
+  await cluster.stores[leader]?.kill();
+  return { add_ms: added_ms - killed_ms, get_ms: got_ms - killed_ms };
+}
+
+async function gapOfStop(cluster: LocalCluster, leader: number, adds: Prober, gets: Prober): Promise<Gap> {
+  await Promise.all([adds.next(), gets.next()]);
+  adds.watch();
+  gets.watch();
+  await cluster.stores[leader]?.stop();
+  await Promise.all([adds.next(), gets.next()]);
+  return { add_ms: adds.longest_ms, get_ms: gets.longest_ms };
 }
 
 /** Each producer enqueues one item after the other and outlives the failovers. */
@@ -191,7 +232,7 @@ function print(what: string, times_ms: readonly number[]): void {
   const at = (share: number): string =>
     (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN).toFixed(0);
   console.log(
-    `${what.padEnd(22)} p50 ${at(0.5)} ms, p90 ${at(0.9)} ms, max ${at(1)} ms, min ${at(0)} ms (${sorted.length} kills)`,
+    `${what.padEnd(22)} p50 ${at(0.5)} ms, p90 ${at(0.9)} ms, max ${at(1)} ms, min ${at(0)} ms (${sorted.length} times)`,
   );
 }
 
