@@ -1,12 +1,17 @@
 /** Replicas without a vote that get one, over real sockets and files. One test at a time: they wait for many syncs. */
+import { once } from 'node:events';
 import { cpSync, renameSync, rmSync } from 'node:fs';
+import { Socket } from 'node:net';
 import test from 'ava';
 import { NO_BALLOT, nextBallot } from '../../src/ts/paxos/core/ballot.js';
+import { helloBytes } from '../../src/ts/paxos/handshake.js';
 import { logIdentity } from '../../src/ts/paxos/identity.js';
+import { readNodeRecords } from '../../src/ts/paxos/node_records.js';
 import { recordOf } from '../../src/ts/paxos/records.js';
+import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
 import { all, type Cluster, cluster, votes } from './node_cluster.js';
-import { until } from './sockets.js';
+import { HOST, until } from './sockets.js';
 
 /** A folder as software left it that kept no node records: with a promise. */
 async function voteAsBefore(three: Cluster, replica: number): Promise<void> {
@@ -155,4 +160,56 @@ test.serial('a folder that some groups have replaced hears it from them, and giv
   await until(() => (three.infos.includes(enrolled) ? true : undefined));
   await votes(three, 3);
   t.regex(three.warnings.join('\n'), /another folder has taken its place meanwhile/);
+});
+
+/** Tells a replica that the folder of another one was started once more, elsewhere. */
+async function startCopyOf(three: Cluster, replica: number, to: number): Promise<void> {
+  const { own } = readNodeRecords(three.at(replica).log, three.replicas.length);
+  if (own === null) throw new Error(`replica ${replica} keeps no records`);
+  const { cluster, groups } = three.identity(replica);
+  const { birth, start, agreed, formed, member } = own;
+  const report = { birth, start: start + 1, run: birth, position: 1_000, agreed, formed, member };
+  const port = three.replicas.find(({ id }) => id === to)?.paxos_port ?? 0;
+  const socket = new Socket().connect(port, HOST);
+  socket.write(helloBytes({ cluster, from: replica, to, groups, replicas: three.replicas.length, report }));
+  await once(socket, 'data');
+  socket.destroy();
+}
+
+test.serial('what was being written when a replica gave up its vote counts when it joins', async (t) => {
+  const three = await cluster(t);
+  let held: (() => void)[] | null = null;
+  let slow = 0;
+  three.logOf = (replica, log) => {
+    const append: LogEngine['append'] = (records, done) => {
+      log.append(records, (error) => {
+        if (replica === slow && held !== null) held.push(() => done(error));
+        else done(error);
+      });
+    };
+    return new Proxy(log, {
+      get: (target, name) => {
+        if (name === 'append') return append;
+        const found: unknown = Reflect.get(target, name, target);
+        return typeof found === 'function' ? found.bind(target) : found;
+      },
+    });
+  };
+  await three.start(...all);
+  await three.propose('one');
+  const master = await three.master();
+  slow = (master % 3) + 1;
+  await until(() => (three.at(slow).recorder.applied.length === 1 ? true : undefined));
+  held = [];
+  await three.propose('two');
+  await until(() => (held !== null && held.length > 0 ? true : undefined));
+  await startCopyOf(three, slow, master);
+  await until(() => (three.warnings.includes('this replica gives up its vote') ? true : undefined));
+  await three.propose('three');
+  const durable: readonly (() => void)[] = held;
+  held = null;
+  for (const done of durable) done();
+  await votes(three, slow);
+  await until(() => (three.at(slow).recorder.applied.length === 3 ? true : undefined));
+  t.deepEqual(three.at(slow).recorder.applied, ['one', 'two', 'three']);
 });

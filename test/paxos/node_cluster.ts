@@ -67,6 +67,8 @@ export class Cluster {
   core = DEFAULT_CORE_OPTIONS;
   /** Every instance is worth a checkpoint, nothing is held for others. */
   checkpoints = { instances_min: 1, bytes_min: 1, held_instances_max: 0, held_bytes_max: 0 };
+  /** What a replica takes for its log. */
+  logOf = (_replica: number, log: LogEngine): LogEngine => log;
   /** By how much the wall clock of all was set ahead. */
   wall_ahead_ms = 0;
   readonly masterless: number[] = [];
@@ -87,11 +89,9 @@ export class Cluster {
   async start(...replicas: number[]): Promise<void> {
     for (const replica of replicas) {
       const identity = this.identity(replica);
-      const log = await openLog({
-        engine: 'portable',
-        folder: this.folderOf(replica),
-        identity: logIdentity(identity),
-      });
+      const folder = this.folderOf(replica);
+      const opened = await openLog({ engine: 'portable', folder, identity: logIdentity(identity) });
+      const log = this.logOf(replica, opened);
       const recorder = new Recorder();
       const node = await PaxosNode.start({
         identity,

@@ -316,7 +316,8 @@ export class PaxosNode implements ReplicatedLog {
       return;
     }
     this.#position.touch(group);
-    this.#step(group, { type: 'durable', append });
+    // Also while the groups stand still: what was written before counts when they go on, and nobody says it again.
+    this.#stepGroup(group, { type: 'durable', append });
   }
 
   get #closed(): boolean {
