@@ -37,10 +37,11 @@ export function senderOf(receiver: Receiver, { place, birth, founder }: Sender, 
   return member.birth === birth || (member.birth === UNNAMED_BIRTH && founder) ? from : null;
 }
 
-/** Whether a message was for this member, or is one that a replica without an id may hear whoever it was for. */
+/** Whether a message was for this member, or is one that it may hear whichever member of its place it was for: it binds nobody. */
 function isMeant(self: number, { to, message }: GroupMessage): boolean {
-  if (self !== NO_ID) return to === self;
   const { type } = message;
+  // A member of before that knows none of those of now asks their predecessors, and has to hear that it is none any more.
+  if (self !== NO_ID) return to === self || (type === 'pre_vote' && placeOf(to) === placeOf(self));
   const chosen = type === 'learn' || type === 'snapshot_offer' || type === 'snapshot_part';
   return chosen || type === 'accept' || type === 'heartbeat';
 }
