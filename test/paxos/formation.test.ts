@@ -91,6 +91,38 @@ test('a folder that is older joins without a vote', (t) => {
   t.regex(obstacleOf(model, 3), /^it has no vote: its folder is older than what it had told the others/);
 });
 
+test('a folder from before its replica became a member does not vote under the ids that history gives it', (t) => {
+  const model = modelOf(3, 1, 2, 3);
+  const loseDisk = (place: number): void => {
+    model.apply({ type: 'wipe', place });
+    model.start(place);
+    model.settle();
+  };
+  loseDisk(3);
+  model.apply({ type: 'copy', place: 3 });
+  model.enrol();
+  const ids = model.groups.map((group) => group.get(3)?.id ?? 0);
+  t.deepEqual(model.voting(), [1, 2, 3]);
+  // One disk after the other: nobody remembers the birth of the copy any more.
+  for (const place of [3, 1, 2]) {
+    loseDisk(place);
+    model.enrol();
+    t.deepEqual(model.voting(), [1, 2, 3]);
+  }
+  model.processes.delete(3);
+  model.restore(3);
+  model.start(3);
+  model.settle();
+  model.recall(3, ids);
+  model.apply({ type: 'sync', place: 3, pick: 1 });
+  t.deepEqual(model.voting(), [1, 2], 'not before others have heard under which ids it would vote');
+  model.settle();
+  t.deepEqual(model.voting(), [1, 2]);
+  t.regex(obstacleOf(model, 3), /^it has no vote: its folder is older than what it had told the others/);
+  model.enrol();
+  t.deepEqual(model.voting(), [1, 2, 3]);
+});
+
 test('a disk lost while the cluster forms stops it, and people hear what to do', (t) => {
   const machine = machineOf(ownOf(1));
   machine.step({ type: 'status', place: 2, report: reportOf(2) });

@@ -188,6 +188,11 @@ export class Model {
     this.settle();
   }
 
+  /** The history of the groups, which who joins reads from its beginning, names it as it was named once. */
+  recall(place: number, ids: readonly number[]): void {
+    this.#step(place, { type: 'named', ids });
+  }
+
   voting(): number[] {
     return this.places.filter((place) => this.processes.get(place)?.formation.may_vote === true);
   }
@@ -245,10 +250,10 @@ export class Model {
         const own = this.processes.get(to)?.formation;
         // An answer comes on the connection of its question: it never reaches another process.
         if (own === undefined || own.report.run !== packet.told.run) return;
-        const told = packet.told.birth;
+        const { told } = packet;
         if (packet.verdict.type === 'welcome') this.#step(to, { type: 'welcome', place: from, told, report });
         if (packet.verdict.type === 'old') {
-          this.#step(to, { type: 'rebirth', told, birth: this.#newBirth(), origin: 'old' });
+          this.#step(to, { type: 'rebirth', told: told.birth, birth: this.#newBirth(), origin: 'old' });
         }
         break;
       }

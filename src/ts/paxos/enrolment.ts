@@ -29,7 +29,7 @@ export interface EnrolmentOptions {
   readonly logger: TransportLogger;
   /** Appends records; `durable(record)` has to follow. */
   readonly write: (record: number, records: readonly LogRecord[]) => void;
-  /** This replica introduces itself under another birth. */
+  /** This replica introduces itself under another birth, or as a new member. */
   readonly onReintroduce: () => void;
   /** What this replica says of itself has changed. */
   readonly onTell: () => void;
@@ -175,7 +175,7 @@ export class Enrolment implements Introductions {
 
   welcomed(place: number, report: Report, told: Report): string | null {
     this.#found.set(place, report.birth);
-    return this.#objectionTo({ type: 'welcome', place, told: told.birth, report }, report);
+    return this.#objectionTo({ type: 'welcome', place, told, report }, report);
   }
 
   heard(place: number, report: Report): string | null {

@@ -17,6 +17,7 @@ import type {
   FormationOutput,
   Origin,
   OwnRecord,
+  Told,
   Verdict,
 } from './formation_types.js';
 import { type KnownPeer, PeerMemory } from './peer_memory.js';
@@ -67,9 +68,7 @@ export class Formation {
         this.#onHello(input.caller, input.place, input.report);
         break;
       case 'welcome':
-        if (input.told === this.#own.birth && this.#heed(input.place, input.report)) {
-          this.#welcomes.set(input.place, input.report.birth);
-        }
+        this.#onWelcome(input.place, input.told, input.report);
         break;
       case 'status':
         this.#heed(input.place, input.report);
@@ -175,6 +174,13 @@ export class Formation {
     this.#answers.push({ record: this.#written + (this.#peers_changed ? 1 : 0), caller });
   }
 
+  #onWelcome(place: number, told: Told, report: Report): void {
+    if (told.birth !== this.#own.birth || !this.#heed(place, report)) return;
+    // Who was let in before it was a member has still to hear whether anybody knows a later one.
+    const as_member = this.#own.ids === null || told.member !== null;
+    if (as_member) this.#welcomes.set(place, report.birth);
+  }
+
   /** What a birth agreed to stays true; that it is there does not. */
   #onGone(place: number): void {
     const report = this.#heard.get(place);
@@ -237,8 +243,8 @@ export class Formation {
 
   /** Says what the disk holds now and did not hold before. */
   #announce(before: OwnRecord | null, now: OwnRecord): void {
-    if (before?.birth !== now.birth) this.#outputs.push({ type: 'introduce' });
-    else this.#outputs.push({ type: 'tell' });
+    const introduced = before?.birth === now.birth && before.ids === now.ids;
+    this.#outputs.push({ type: introduced ? 'tell' : 'introduce' });
     const { formed, member, origin, ids } = now;
     const known = before?.birth === now.birth && before.formed !== null;
     if (formed === null || (known && before.member === member)) return;
@@ -341,7 +347,8 @@ export class Formation {
 
   /**
    * Becomes a member in its own place once all groups name it, and enough voters found that its folder is not an older copy,
-   * from a time when it had forgotten that it is one already.
+   * from a time when it had forgotten that it is one already. It votes once enough of them remember it as that member: what
+   * names it may be history, and another one have its place by now.
    */
   #tryEnrol(): void {
     const ids = this.#named.filter((id) => id !== null);
@@ -349,6 +356,7 @@ export class Formation {
     if (this.#witnesses().length < this.#quorum - 1) return;
     this.#own = { ...this.#own, member: Math.min(...ids), ids };
     this.#own_changed = true;
+    this.#welcomes.clear();
   }
 
   /** Places whose voter let this replica in, in this start: it remembers durably how far this replica is. */

@@ -33,13 +33,16 @@ export interface FormationConfig {
   readonly nameOf: (place: number) => string;
 }
 
+/** As whom this replica introduced itself. */
+export type Told = Pick<Report, 'birth' | 'member'>;
+
 export type FormationInput =
   /** `own` as found on the disk, with the start already raised, or new; becomes durable before anything is said. */
   | { readonly type: 'start' }
   /** A peer introduces itself and waits for the `answer` to its `caller` number. */
   | { readonly type: 'hello'; readonly caller: number; readonly place: number; readonly report: Report }
   /** A peer let this replica in, which had introduced itself as `told`, and said who it is. */
-  | { readonly type: 'welcome'; readonly place: number; readonly told: Birth; readonly report: Report }
+  | { readonly type: 'welcome'; readonly place: number; readonly told: Told; readonly report: Report }
   /** A peer that is connected says what it is now. */
   | { readonly type: 'status'; readonly place: number; readonly report: Report }
   /** The connection to a peer is lost. */
@@ -67,7 +70,7 @@ export type FormationOutput =
   | { readonly type: 'answer'; readonly caller: number; readonly verdict: Verdict }
   /** The peer whose words were just given in is not to be talked to. */
   | { readonly type: 'hang_up'; readonly place: number; readonly reason: string }
-  /** This replica may introduce itself: for the first time, or as another birth, on new connections. */
+  /** This replica may introduce itself: for the first time, or as another birth or a new member, on new connections. */
   | { readonly type: 'introduce' }
   /** What this replica says of itself has changed. */
   | { readonly type: 'tell' }
