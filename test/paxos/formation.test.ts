@@ -201,6 +201,20 @@ test('who votes under a list without names is known by the first birth that does
   t.false(machine.isVoter(2), 'one that joins is welcome, and does not vote');
 });
 
+test('of the births that voted at a place the one with the highest id is remembered longest', (t) => {
+  const memory = new PeerMemory([]);
+  const remember = (seed: number, member: number | null, position = 1): void => {
+    memory.remember(2, reportOf(seed, { member, position }), null);
+  };
+  remember(9, null);
+  for (const [seed, member] of [18, 34, 50].entries()) remember(seed, member);
+  remember(9, 66, 100);
+  for (const seed of [10, 11, 12]) remember(seed, null);
+  const { run } = reportOf(13);
+  t.true(memory.isOld(reportOf(9, { start: 2, run, member: 66, position: 50 })));
+  t.true(memory.hasSuccessor(2, reportOf(2).birth, 50));
+});
+
 test('memory of births is bounded, and keeps the founder', (t) => {
   const memory = new PeerMemory([]);
   const founder = reportOf(1).birth;

@@ -4,7 +4,7 @@
  */
 import type { Birth, Report } from './report.js';
 
-/** Births remembered of one place; of more, those without a vote are forgotten first, and among them the oldest. */
+/** Births remembered of one place; of more, those without a vote are forgotten first, the oldest first, then those with low ids. */
 const BIRTHS_MAX = 4;
 
 export interface KnownPeer {
@@ -60,7 +60,8 @@ export class PeerMemory {
   #forget(place: number, newest: Birth, founder: Birth | null): void {
     const here = this.list().filter((peer) => peer.place === place && peer.birth !== newest);
     const dispensable = (peer: KnownPeer): boolean => peer.member === null && peer.birth !== founder;
-    const candidates = [...here.filter(dispensable), ...here.filter((peer) => !dispensable(peer))];
+    const voters = here.filter((peer) => !dispensable(peer)).sort((a, b) => (a.member ?? 0) - (b.member ?? 0));
+    const candidates = [...here.filter(dispensable), ...voters];
     for (const { birth } of candidates.slice(0, Math.max(0, here.length + 1 - BIRTHS_MAX))) this.#peers.delete(birth);
   }
 }
