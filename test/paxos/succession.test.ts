@@ -1,8 +1,10 @@
 import test from 'ava';
+import { PhxError } from '../../src/ts/errors.js';
 import type { Configuration } from '../../src/ts/paxos/core/members.js';
 import type { Member } from '../../src/ts/paxos/core/roster.js';
+import type { MembersChange } from '../../src/ts/paxos/core/types.js';
 import { PLACES_MAX, placeOf, unsettledSentence, voterIds } from '../../src/ts/paxos/places.js';
-import { changeFor, type Joiner } from '../../src/ts/paxos/succession.js';
+import { changeFor, type Joiner, Succession } from '../../src/ts/paxos/succession.js';
 import { FOUNDERS } from './beginning.js';
 import { reportOf } from './sockets.js';
 
@@ -67,4 +69,26 @@ test('a new member says that it is not settled until its own members govern what
     { self: ID, configurations: [FOUNDERS, voter] },
   ];
   t.regex(unsettledSentence(groups), /^it votes; in 1 groups it has still to apply what was chosen before/);
+});
+
+test('a learner that lags keeps no other one from its vote', (t) => {
+  const slow: Joiner = { replica: { ...REPLICA, id: 2 }, birth: reportOf(9).birth };
+  const SLOW_ID = 2 + PLACES_MAX;
+  const newest = members([], member(SLOW_ID, slow.birth, 'learner'), member(ID, joiner.birth, 'learner'));
+  const asked: MembersChange[] = [];
+  const succession = new Succession({
+    groups: [{ role: 'leader', configurations: [newest], appliedAt: () => newest.from }],
+    joiners: () => [slow, joiner],
+    logger: { info: () => undefined, warn: (line) => t.fail(line) },
+    change: (_group, change) => {
+      asked.push(change);
+      return Promise.reject(new PhxError('MEMBERS_LAGS', 'it lags', { retryable: true }));
+    },
+  });
+  for (let now_ms = 0; now_ms < 2_000; now_ms += 20) succession.tick(now_ms);
+  t.like(asked, [
+    { type: 'replace', id: 2, by: { id: SLOW_ID } },
+    { type: 'replace', id: 3, by: { id: ID } },
+  ]);
+  t.is(asked.length, 2);
 });

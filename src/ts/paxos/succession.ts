@@ -24,7 +24,7 @@ export interface Joiner {
 }
 
 export interface SuccessionParts {
-  readonly groups: readonly Group[];
+  readonly groups: readonly Pick<Group, 'role' | 'configurations' | 'appliedAt'>[];
   readonly joiners: () => readonly Joiner[];
   readonly logger: TransportLogger;
   /** Resolves once the change is chosen. Rejects with PhxError. */
@@ -33,7 +33,8 @@ export interface SuccessionParts {
 
 export class Succession {
   readonly #parts: SuccessionParts;
-  readonly #asked_at_ms = new Map<number, number>();
+  /** By group: when a change was last asked for, and how many were. */
+  readonly #asked = new Map<number, { readonly at_ms: number; readonly times: number }>();
   #next = 0;
 
   constructor(parts: SuccessionParts) {
@@ -48,10 +49,13 @@ export class Succession {
     for (let looked = 0; looked < groups.length; looked += 1) {
       const group = this.#next;
       this.#next = (group + 1) % groups.length;
-      if (now_ms - (this.#asked_at_ms.get(group) ?? Number.NEGATIVE_INFINITY) < RETRY_MS) continue;
-      const wanted = this.#changeFor(group, joiners);
+      const { at_ms, times } = this.#asked.get(group) ?? { at_ms: Number.NEGATIVE_INFINITY, times: 0 };
+      if (now_ms - at_ms < RETRY_MS) continue;
+      // In turn: one that lags, and is refused for it, must not keep another one from its vote.
+      const first = times % joiners.length;
+      const wanted = this.#changeFor(group, [...joiners.slice(first), ...joiners.slice(0, first)]);
       if (wanted === null) continue;
-      this.#asked_at_ms.set(group, now_ms);
+      this.#asked.set(group, { at_ms: now_ms, times: times + 1 });
       this.#change(group, wanted);
       return;
     }
