@@ -149,7 +149,7 @@ test('one turn may bring more than a segment of the log holds', async (t) => {
   const three = await cluster(t);
   // Two replicas lead five groups, so one of them leads three: 72 MiB at once, a segment has 64.
   three.groups = 5;
-  three.core = { ...DEFAULT_CORE_OPTIONS, window_max: 64 };
+  three.core = { ...DEFAULT_CORE_OPTIONS, window_max: 64, lease_ms: 2_000, heartbeat_ms: 400 };
   await three.start(...all);
   await three.propose('formed');
   await three.stop(3);

@@ -92,3 +92,16 @@ test('a learner that lags keeps no other one from its vote', (t) => {
   ]);
   t.is(asked.length, 2);
 });
+
+test('a place without an id that is free is told of, once', (t) => {
+  const lines: string[] = [];
+  const succession = new Succession({
+    groups: [{ role: 'leader', configurations: [{ ...FOUNDERS, next_id: 65_536 }], appliedAt: () => 0 }],
+    joiners: () => [joiner],
+    logger: { info: (line) => t.fail(line), warn: (line) => lines.push(line) },
+    change: () => Promise.reject(new Error('there is nothing to change')),
+  });
+  for (let now_ms = 0; now_ms < 3_000; now_ms += 20) succession.tick(now_ms);
+  t.is(lines.length, 1);
+  t.regex(lines[0] ?? '', /^group 0: replica 3 came back on an empty disk so often/);
+});

@@ -32,7 +32,9 @@ export function senderOf(receiver: Receiver, { place, birth, founder }: Sender, 
   if (from === NO_ID) return saysNoVote(message) ? (memberBorn(birth, newest)?.id ?? null) : null;
   if (placeOf(from) !== place) return null;
   // A newcomer that this replica has not heard of yet, or one that is a member no more: the protocol knows what to do.
-  const member = configurations.flatMap(({ members }) => members.find(({ id }) => id === from) ?? []).at(-1);
+  const member = configurations
+    .findLast(({ members }) => members.some(({ id }) => id === from))
+    ?.members.find(({ id }) => id === from);
   if (member === undefined) return from;
   return member.birth === birth || (member.birth === UNNAMED_BIRTH && founder) ? from : null;
 }

@@ -35,6 +35,8 @@ export class Succession {
   readonly #parts: SuccessionParts;
   /** By group: when a change was last asked for, and how many were. */
   readonly #asked = new Map<number, { readonly at_ms: number; readonly times: number }>();
+  /** Groups and places that ran out of ids: it was said once. */
+  readonly #used_up = new Set<string>();
   #next = 0;
 
   constructor(parts: SuccessionParts) {
@@ -83,8 +85,17 @@ export class Succession {
       if (learner !== undefined && core.appliedAt(learner.id) < newest.from) continue;
       const change = changeFor(newest, joiner);
       if (change !== null) return change;
+      if (learner === undefined && freeIdAt(joiner.replica.id, newest) === null) this.#usedUp(group, joiner.replica.id);
     }
     return null;
+  }
+
+  #usedUp(group: number, place: number): void {
+    const key = `${group} ${place}`;
+    if (this.#used_up.has(key)) return;
+    this.#used_up.add(key);
+    const what = `replica ${place} came back on an empty disk so often that its member ids are used up`;
+    this.#parts.logger.warn(`group ${group}: ${what}: it can have no vote any more`);
   }
 }
 

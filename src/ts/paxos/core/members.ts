@@ -33,6 +33,7 @@ interface Governed {
 export class Members {
   #self: number;
   #list: Governed[] = [];
+  #configurations: readonly Configuration[] = [];
   #others: readonly number[] = [];
 
   /** `list` begins with the configuration that governs the next instance to apply. */
@@ -43,7 +44,7 @@ export class Members {
 
   /** The configurations that a restart needs. */
   get list(): readonly Configuration[] {
-    return this.#list.map(({ configuration }) => configuration);
+    return this.#configurations;
   }
 
   /** Everybody but this replica, of all configurations that matter: voters and learners. */
@@ -144,7 +145,8 @@ export class Members {
   }
 
   #change(): void {
-    const ids = this.#list.flatMap(({ configuration }) => configuration.members.map(({ id }) => id));
+    this.#configurations = this.#list.map(({ configuration }) => configuration);
+    const ids = this.#configurations.flatMap(({ members }) => members.map(({ id }) => id));
     this.#others = [...new Set(ids)].filter((id) => id !== this.#self);
   }
 }
