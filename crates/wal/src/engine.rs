@@ -153,19 +153,21 @@ impl Log {
             in_work: InWork::None,
             missing,
             marks_lost,
-            low_on_space: false,
+            low_on_space: tail.sealed,
             closing: false,
             starving: false,
             writer_ended: false,
             failure: None,
-            // It looks for what there is to do first.
-            keeper: KeeperState { woken: true, marked: durable, ..KeeperState::default() },
+            keeper: KeeperState::new(durable, tail.sealed),
             settle_calls: 0,
             settled_calls: 0,
             appended_records: 0,
             appended_bytes: 0,
             syncs: 0,
         };
+        if state.low_on_space {
+            committed(&Event { low_on_space: Some(true), ..Event::default() });
+        }
         let shared = Arc::new(Shared::new(options.clone(), files, committed, state));
         let writer = Writer::new(Arc::clone(&shared), chain);
         let writer = spawn("wal-writer", move || writer.run()).map_err(failed)?;
@@ -197,6 +199,11 @@ impl Log {
     /// Latest durable body of a state record; an error (Corrupt) if it is damaged.
     pub fn state(&self, group: u32, slot: u64) -> Result<Option<Vec<u8>>> {
         Ok(self.shared.state().contents.states.get(group, slot)?.map(<[u8]>::to_vec))
+    }
+
+    /// Whether there is no space for another segment.
+    pub fn low_on_space(&self) -> bool {
+        self.shared.state().low_on_space
     }
 
     /// Copies the records into the queue, all of them or none. Errors: SizeTooLarge, FastReject, Full, Poisoned,

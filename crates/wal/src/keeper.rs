@@ -6,15 +6,13 @@ use crate::error::{Result, is_lack_of_space};
 use crate::format::{KIND_STATE, record_bytes};
 use crate::marks::{Marks, SEGMENTS_MAX};
 use crate::segment_reader::SegmentReader;
-use crate::shared::{InWork, Shared, State, poisoned};
+use crate::shared::{InWork, SPACE_RETRY, Shared, State, poisoned};
 use crate::spare_segments::Spare;
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// After an attempt that failed for lack of space.
-const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// Bytes of records that are copied by one batch.
 const COPY_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -161,7 +159,7 @@ impl Keeper {
             return Ok(false);
         }
         state.keeper.retry_due = false;
-        if state.contents.segments.len() >= SEGMENTS_MAX {
+        if state.contents.segments.len() + state.missing.len() >= SEGMENTS_MAX {
             self.lack_space(&mut state);
             return Ok(true);
         }

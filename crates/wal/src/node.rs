@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// As in `native_binding.ts`.
 #[napi]
-pub const BINDING_VERSION: u32 = 2;
+pub const BINDING_VERSION: u32 = 3;
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -93,6 +93,11 @@ impl NativeLog {
             damaged_marks: recovery.damaged_marks,
             elapsed_ms: recovery.elapsed_ms,
         }
+    }
+
+    #[napi]
+    pub fn low_on_space(&self) -> bool {
+        self.log.low_on_space()
     }
 
     #[napi]

@@ -28,6 +28,8 @@ pub(crate) struct Tail {
     pub segment: u32,
     pub offset: u64,
     pub link: u32,
+    /// The segment takes no record any more, and there is no space for the next one yet.
+    pub sealed: bool,
 }
 
 /// One write: framed records that follow each other in one segment.
@@ -69,6 +71,8 @@ pub(crate) struct AppendQueue {
     buffers: Vec<Vec<u8>>,
     segment: u32,
     offset: u64,
+    /// The log was opened behind a seal, and nothing was appended since.
+    sealed: bool,
     pending_bytes: u64,
 }
 
@@ -80,6 +84,7 @@ impl AppendQueue {
             buffers: Vec::new(),
             segment: tail.segment,
             offset: tail.offset,
+            sealed: tail.sealed,
             pending_bytes: 0,
         }
     }
@@ -135,7 +140,7 @@ impl AppendQueue {
 
     /// Whether records of `bytes` in all fit into the present segment.
     pub fn fits(&self, bytes: u64) -> bool {
-        self.offset + bytes + u64::from(RECORD_HEADER_BYTES) <= self.segment_bytes
+        !self.sealed && self.offset + bytes + u64::from(RECORD_HEADER_BYTES) <= self.segment_bytes
     }
 
     /// Moves those of the keys that a record has which waits here from `keys` to `found`.
@@ -174,8 +179,11 @@ impl AppendQueue {
         if bytes == 0 || self.fits(bytes) {
             return;
         }
-        let index = self.open_batch(u64::from(RECORD_HEADER_BYTES), copied_from);
-        self.frame(index, 0, &Record { kind: KIND_SEAL, group: 0, instance: 0, body: &[] });
+        if !self.sealed {
+            let index = self.open_batch(u64::from(RECORD_HEADER_BYTES), copied_from);
+            self.frame(index, 0, &Record { kind: KIND_SEAL, group: 0, instance: 0, body: &[] });
+        }
+        self.sealed = false;
         self.segment += 1;
         self.offset = u64::from(SEGMENT_HEADER_BYTES);
     }
@@ -260,7 +268,7 @@ mod tests {
     const SEGMENT_BYTES: u32 = 64 * 1024 * 1024;
 
     fn queue() -> AppendQueue {
-        let tail = Tail { segment: 1, offset: u64::from(SEGMENT_HEADER_BYTES), link: 0 };
+        let tail = Tail { segment: 1, offset: u64::from(SEGMENT_HEADER_BYTES), link: 0, sealed: false };
         AppendQueue::new(SEGMENT_BYTES, &tail)
     }
 

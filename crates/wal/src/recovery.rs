@@ -2,7 +2,7 @@
 
 use crate::contents::{Contents, Key};
 use crate::engine::{CorruptRecord, Options, Recovery};
-use crate::error::{ErrorCode, LogError, Result};
+use crate::error::{ErrorCode, LogError, Result, is_lack_of_space};
 use crate::files::{LogFile, LogFiles};
 use crate::format::{
     FORMAT_VERSION, Identity, KIND_ENTRY, KIND_SEAL, KIND_STATE, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
@@ -10,10 +10,10 @@ use crate::format::{
 };
 use crate::found_segment::{FoundRecord, FoundSegment, SegmentFiles};
 use crate::index::Place;
-use crate::marks::{FoundMarks, LogPosition, MARKS_NAME, Marks, MarksRecord, UNFINISHED_MARKS_NAME};
+use crate::marks::{FoundMarks, LogPosition, MARKS_NAME, Marks, MarksRecord, SEGMENTS_MAX, UNFINISHED_MARKS_NAME};
 use crate::queue::Tail;
 use crate::scan::SegmentScan;
-use crate::spare_segments::{SpareSegments, SpareWork};
+use crate::spare_segments::{Spare, SpareSegments, SpareWork};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use std::sync::Arc;
 /// Torn bytes are wiped in writes of this size.
 const WIPE_BYTES: u64 = 1024 * 1024;
 
-/// What opening found. All of it is durable; the log goes on at `tail`, whose segment is there.
+/// What opening found. All of it is durable; the log goes on at `tail`, whose segment is there. It is a sealed one if
+/// there is no space for another.
 pub(crate) struct Recovered {
     pub contents: Contents,
     pub spares: SpareSegments,
@@ -55,7 +56,7 @@ pub(crate) fn recover(files: &Arc<dyn LogFiles>, options: &Options) -> Result<Re
     let mut recovering = Recovering::new(options, &found, ids)?;
     recovering.read_segments(files.as_ref())?;
 
-    let Recovering { contents, mut report, tail, missing, marks_lost, .. } = recovering;
+    let Recovering { contents, mut report, mut tail, sealed_tail, missing, marks_lost, .. } = recovering;
     report.corrupt.retain(|record| !is_superseded(&contents, record));
     let record = marks_record(&contents, &missing, marks_lost, LogPosition::default());
     let mut marks = match marks {
@@ -64,7 +65,9 @@ pub(crate) fn recover(files: &Arc<dyn LogFiles>, options: &Options) -> Result<Re
     };
     let work = SpareWork { files: files.as_ref(), folder, identity, segment_bytes: *segment_bytes };
     let mut contents = contents;
-    let spares = start_tail(&work, &names, &mut contents, &tail)?;
+    // The marks can list no more.
+    let may_add = contents.segments.len() + missing.len() < SEGMENTS_MAX;
+    let spares = start_tail(&work, &names, &mut contents, &mut tail, sealed_tail, may_add)?;
     let durable = LogPosition { segment: tail.segment, offset: tail.offset as u32 };
     marks.write(&marks_record(&contents, &missing, marks_lost, durable)).map_err(failed)?;
     Ok(Recovered { contents, spares, marks, report, tail, missing, marks_lost })
@@ -90,6 +93,8 @@ struct Recovering<'a> {
     contents: Contents,
     report: Recovery,
     tail: Tail,
+    /// The end of the newest segment, if the next id follows it and `tail` is not in it.
+    sealed_tail: Option<Tail>,
     entries: EntryRun,
 }
 
@@ -105,8 +110,8 @@ impl<'a> Recovering<'a> {
         report.corrupt.extend(missing.iter().map(|segment| keyless(*segment)));
         let tail = first_of(&options.identity, next);
         let marks_lost = found.record.as_ref().is_some_and(|record| record.lost);
-        let (contents, entries) = Default::default();
-        Ok(Recovering { options, found, ids, next, missing, marks_lost, contents, report, tail, entries })
+        let (contents, sealed_tail, entries) = Default::default();
+        Ok(Recovering { options, found, ids, next, missing, marks_lost, contents, report, tail, sealed_tail, entries })
     }
 
     fn read_segments(&mut self, files: &dyn LogFiles) -> Result<()> {
@@ -143,6 +148,9 @@ impl<'a> Recovering<'a> {
             wipe(file.as_ref(), scan.end, scan.torn_bytes).map_err(failed)?;
             if !scan.ended {
                 self.go_on(file.as_ref(), id, &scan, header, size_bytes).map_err(failed)?;
+            }
+            if self.tail.segment != id && self.next == id + 1 {
+                self.sealed_tail = Some(Tail { segment: id, offset: scan.end, link: scan.link, sealed: true });
             }
             self.make_durable(id, file.as_ref(), scan.end).map_err(failed)?;
         }
@@ -197,7 +205,7 @@ impl<'a> Recovering<'a> {
         let readable = self.contents.segments.get(id).unreadable == 0;
         let full_size = size_bytes == u64::from(segment_bytes);
         if header.is_some_and(alike) && readable && full_size && self.next == id + 1 {
-            self.tail = Tail { segment: id, offset: scan.end, link: scan.link };
+            self.tail = Tail { segment: id, offset: scan.end, link: scan.link, sealed: false };
             return Ok(());
         }
         let mut seal = Vec::new();
@@ -250,7 +258,8 @@ fn keyless(segment: u32) -> CorruptRecord {
 }
 
 fn first_of(identity: &Identity, segment: u32) -> Tail {
-    Tail { segment, offset: u64::from(SEGMENT_HEADER_BYTES), link: segment_seed(identity, segment) }
+    let (offset, link) = (u64::from(SEGMENT_HEADER_BYTES), segment_seed(identity, segment));
+    Tail { segment, offset, link, sealed: false }
 }
 
 /// Ids of the segment files, ascending. Those that the marks say are removed go for good.
@@ -274,25 +283,39 @@ fn segments_of(
     Ok(ids)
 }
 
-/// Takes over the files beside the log, and makes the segment that the log goes on in if it is a new one.
-fn start_tail(work: &SpareWork, names: &[String], contents: &mut Contents, tail: &Tail) -> Result<SpareSegments> {
+/// Takes over the files beside the log, and makes the segment that the log goes on in if it is a new one. Without space
+/// for it the tail is the `sealed` one, if there is one.
+fn start_tail(
+    work: &SpareWork,
+    names: &[String],
+    contents: &mut Contents,
+    tail: &mut Tail,
+    sealed: Option<Tail>,
+    may_add: bool,
+) -> Result<SpareSegments> {
     let failed = |error: io::Error| io_error(work.folder, &error);
-    let is_new = !contents.segments.contains(tail.segment);
-    let next = if is_new { tail.segment } else { tail.segment + 1 };
-    let mut spares = work.adopt(names, next)?;
+    let id = tail.segment;
+    let is_new = !contents.segments.contains(id);
+    let mut spares = work.adopt(names, if is_new { id } else { id + 1 })?;
     if !is_new {
         return Ok(spares);
     }
-    let spare = match spares.spare.take() {
-        Some(spare) => spare,
-        None => {
-            let retired = spares.retired.pop_front();
-            retired.map_or(Ok(()), |retired| work.reuse(retired, tail.segment)).map_err(failed)?;
-            work.prepare(tail.segment, retired.is_some()).map_err(failed)?
-        }
+    let made = match (&spares.spare, may_add) {
+        (_, false) => Err(io::Error::from(io::ErrorKind::StorageFull)),
+        (Some(_), true) => Ok(()),
+        (None, true) => work.make(id, &mut spares),
     };
-    work.take(tail.segment).map_err(failed)?;
-    contents.segments.add(tail.segment, spare.file, u64::from(work.segment_bytes));
+    match (made, sealed) {
+        (Err(error), Some(sealed)) if is_lack_of_space(&error) => {
+            *tail = sealed;
+            return Ok(spares);
+        }
+        (made, _) => made.map_err(failed)?,
+    }
+    work.take(id).map_err(failed)?;
+    if let Some(Spare { file, .. }) = spares.spare.take() {
+        contents.segments.add(id, file, u64::from(work.segment_bytes));
+    }
     Ok(spares)
 }
 

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// The marks lag behind the log by this at most.
 const MARKS_INTERVAL: Duration = Duration::from_millis(200);
+/// After an attempt to make a segment that failed for lack of space.
+pub(crate) const SPACE_RETRY: Duration = Duration::from_secs(1);
 
 /// The batch that the writer has.
 #[derive(Default)]
@@ -54,6 +56,14 @@ pub(crate) struct KeeperState {
     /// While there is no room: it is time to try again. An attempt is no room yet.
     pub retry_due: bool,
     pub rewritten_bytes: u64,
+}
+
+impl KeeperState {
+    /// It looks for what there is to do first. A log that was opened on a full disk has just tried to make a segment.
+    pub fn new(marked: LogPosition, low_on_space: bool) -> Self {
+        let retry_at = low_on_space.then(|| Instant::now() + SPACE_RETRY);
+        KeeperState { woken: true, marked, retry_at, ..KeeperState::default() }
+    }
 }
 
 pub(crate) struct State {

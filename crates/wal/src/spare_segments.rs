@@ -106,6 +106,17 @@ impl SpareWork<'_> {
         }
     }
 
+    /// Makes the spare for the segment `id`, of a retired file if there is one.
+    pub fn make(&self, id: u32, spares: &mut SpareSegments) -> io::Result<()> {
+        let retired = spares.retired.front().copied();
+        if let Some(retired) = retired {
+            self.reuse(retired, id)?;
+            spares.retired.pop_front();
+        }
+        spares.spare = Some(self.prepare(id, retired.is_some())?);
+        Ok(())
+    }
+
     /// Makes the spare a segment of the log under its name; durable when this returns.
     pub fn take(&self, id: u32) -> io::Result<()> {
         self.files.rename(&self.path(spare_segment_name(id)), &self.path(segment_name(id)))?;

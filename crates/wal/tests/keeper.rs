@@ -235,6 +235,44 @@ fn what_waits_for_space_is_given_up_at_a_close() {
 }
 
 #[test]
+fn a_log_that_ends_with_a_seal_opens_on_a_full_disk_and_goes_on_when_there_is_space() {
+    let temporary = folder();
+    let files = Faults::none();
+    let (log, waiter) = open_on(&files, temporary.path());
+    waiter.settle(&log);
+    files.set_full(true);
+    let bytes = body(1, 1200);
+    for instance in 1..=12 {
+        log.append_accepted([[entry(1, instance, &[&bytes])].as_slice()].into_iter()).unwrap();
+    }
+    waiter.settle(&log);
+    log.close().unwrap();
+    // Twice: what the first opening says of the log must hold for the next.
+    for _ in 0..2 {
+        let (log, waiter) = open_on(&files, temporary.path());
+        assert!(log.low_on_space() && waiter.low_on_space());
+        assert_eq!((log.recovery().corrupt.len(), log.bounds(1)), (0, Some((1, 6))));
+        assert_eq!(log.append(&[state(1, 0, &[b"a promise"])]).unwrap_err().code, ErrorCode::Full);
+        log.close().unwrap();
+    }
+    // Retention: the first segment becomes the next.
+    let (log, waiter) = open_on(&files, temporary.path());
+    log.truncate(1, 4);
+    waiter.settle(&log);
+    assert!(!log.low_on_space());
+    fill(&log, &waiter, 1, 7..=8);
+    assert!(waiter.low_on_space());
+    files.set_full(false);
+    waiter.wait_for_space();
+    fill(&log, &waiter, 1, 9..=20);
+    log.close().unwrap();
+    let (log, _) = reopen(temporary.path());
+    assert_eq!(log.recovery().corrupt, []);
+    assert_eq!(log.bounds(1), Some((4, 20)));
+    assert!((7..=20).all(|instance| is_there(&log, 1, instance)));
+}
+
+#[test]
 fn forgotten_damage_is_reported_no_more_and_nothing_sound_is_lost() {
     let temporary = folder();
     let (log, waiter) = reopen(temporary.path());

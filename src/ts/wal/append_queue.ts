@@ -35,6 +35,8 @@ export interface LogTail {
   readonly segment: number;
   readonly offset: number;
   readonly link: number;
+  /** The segment takes no record any more, and there is no space for the next one yet. */
+  readonly sealed: boolean;
 }
 
 /** One write: framed records that follow each other in one segment. */
@@ -59,6 +61,8 @@ export class AppendQueue {
   private offset: number;
   private link: number;
   private seed: number;
+  /** The log was opened behind a seal, and nothing was appended since. */
+  private sealed: boolean;
   private pending_bytes = 0;
   private readonly mayRotate: () => boolean;
 
@@ -70,6 +74,7 @@ export class AppendQueue {
     this.segment = tail.segment;
     this.offset = tail.offset;
     this.link = tail.link;
+    this.sealed = tail.sealed;
     this.seed = segmentSeed(identity, tail.segment);
   }
 
@@ -114,7 +119,7 @@ export class AppendQueue {
 
   /** Whether records of `bytes` in all fit into the present segment. */
   fits(bytes: number): boolean {
-    return this.offset + bytes + RECORD_HEADER_BYTES <= this.segment_bytes;
+    return !this.sealed && this.offset + bytes + RECORD_HEADER_BYTES <= this.segment_bytes;
   }
 
   /** The keys of all records that wait here. */
@@ -157,7 +162,8 @@ export class AppendQueue {
       const message = 'the newest segment of the log is full, and the disk has no space for another';
       throw new PhxError('LOG_FULL', message, { retryable: true });
     }
-    this.frame(this.openBatch(RECORD_HEADER_BYTES, copied_from), EngineKind.seal, 0, NO_RECORD);
+    if (!this.sealed) this.frame(this.openBatch(RECORD_HEADER_BYTES, copied_from), EngineKind.seal, 0, NO_RECORD);
+    this.sealed = false;
     this.segment++;
     this.offset = SEGMENT_HEADER_BYTES;
     this.seed = segmentSeed(this.identity, this.segment);

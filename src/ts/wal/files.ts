@@ -1,3 +1,5 @@
+import { PhxError } from '../errors.js';
+
 /**
  * The file operations that the portable engine stands on. A simulator puts its own disk here; `node_files.ts` is the
  * real one. All errors are the implementation's own (an Error with `code` on Node); the engine wraps them.
@@ -45,4 +47,10 @@ export interface LogFile {
   sync(): Promise<void>;
 
   close(): Promise<void>;
+}
+
+/** What a full disk or an exhausted quota says. */
+export function isLackOfSpace(error: unknown): boolean {
+  if (error instanceof PhxError) return false;
+  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }

@@ -2,11 +2,11 @@
  * What the log does beside writing, without holding it up: removes dead segments, prepares the spare, moves what lives out
  * of sparse segments, and keeps the high-water marks.
  */
-import { AssertionError, PhxError } from '../errors.js';
+import { AssertionError } from '../errors.js';
 import { type AppendQueue, RecordKeys } from './append_queue.js';
 import type { LogContents, Segment } from './contents.js';
 import { type LogRecord, RecordKind } from './engine.js';
-import type { LogFiles } from './files.js';
+import { isLackOfSpace, type LogFiles } from './files.js';
 import { recordBytes } from './format.js';
 import { type LogPosition, type Marks, type MarksRecord, SEGMENTS_MAX } from './marks.js';
 import { SegmentReader } from './segment_reader.js';
@@ -67,10 +67,12 @@ export class Keeper {
   private copying = false;
   private waiters: (() => void)[] = [];
 
-  constructor(log: KeptLog, later: Later) {
+  /** `low_on_space`: opening has just tried to make a segment, in vain. */
+  constructor(log: KeptLog, later: Later, low_on_space: boolean) {
     this.log = log;
     this.later = later;
     this.marked = log.durable;
+    if (low_on_space) this.lackSpace();
   }
 
   /** There is no spare, and no space for one. */
@@ -182,7 +184,7 @@ export class Keeper {
     const { spares, active, contents } = this.log;
     if (spares.has(active + 1) || (this.low && !this.retry_due)) return false;
     this.retry_due = false;
-    if (contents.segments.size >= SEGMENTS_MAX) {
+    if (contents.segments.size + this.log.missing.length >= SEGMENTS_MAX) {
       this.lackSpace();
       return true;
     }
@@ -313,10 +315,4 @@ interface CopiedRecord extends LogRecord {
 
 function samePosition(a: LogPosition, b: LogPosition): boolean {
   return a.segment === b.segment && a.offset === b.offset;
-}
-
-/** What a full disk or an exhausted quota says. */
-function isLackOfSpace(error: unknown): boolean {
-  if (error instanceof PhxError) return false;
-  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }

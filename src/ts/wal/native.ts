@@ -60,6 +60,7 @@ class NativeEngine implements LogEngine {
     this.pending = pending;
     this.room_bytes = segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES;
     pending.onEmpty = () => this.rest();
+    pending.low_on_space = log.lowOnSpace();
     const { segments, records, bytes, tornBytes, damagedMarks, elapsedMs, ...found } = log.recovery();
     const corrupt = found.corrupt.map(({ segment, offset, group, instance }) => {
       return { segment, offset, group: group ?? null, instance: instance ?? null };

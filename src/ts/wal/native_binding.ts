@@ -47,6 +47,8 @@ export interface NativeEntries {
 /** One log. Its methods do not wait for the disk, except those that return a promise. */
 export interface NativeLog {
   recovery(): NativeRecovery;
+  /** As it is now; of changes `committed` is told. */
+  lowOnSpace(): boolean;
   groups(): number[];
   /** First and last instance, or nothing. */
   bounds(group: number): number[];
@@ -100,7 +102,7 @@ export interface NativeBinding {
 }
 
 /** Rises with every change of these declarations, in crates/wal/src/node.rs too. */
-const BINDING_VERSION = 2;
+const BINDING_VERSION = 3;
 
 type Loaded = { readonly binding: NativeBinding } | { readonly reason: string };
 

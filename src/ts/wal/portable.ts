@@ -142,7 +142,7 @@ class PortableLog implements LogEngine, KeptLog {
     this.durable = { segment: tail.segment, offset: tail.offset };
     this.queue = new AppendQueue(options.identity, options.segment_bytes, tail, () => !this.low_on_space);
     this.reader = new EntryReader(contents, options.identity);
-    this.keeper = new Keeper(this, later);
+    this.keeper = new Keeper(this, later, tail.sealed);
     this.keeper.wake();
   }
 

@@ -4,7 +4,7 @@ import { assert } from '../errors.js';
 import type { LogTail } from './append_queue.js';
 import { LogContents } from './contents.js';
 import { type CorruptRecord, RecordKind, type RecoveryReport } from './engine.js';
-import type { LogFile, LogFiles } from './files.js';
+import { isLackOfSpace, type LogFile, type LogFiles } from './files.js';
 import {
   checkSegmentHeader,
   EngineKind,
@@ -18,7 +18,7 @@ import {
   segmentSeed,
   writeRecordHeader,
 } from './format.js';
-import { type FoundMarks, MARKS_NAME, Marks, type MarksRecord, UNFINISHED_MARKS_NAME } from './marks.js';
+import { type FoundMarks, MARKS_NAME, Marks, type MarksRecord, SEGMENTS_MAX, UNFINISHED_MARKS_NAME } from './marks.js';
 import { durableEnd, listSegments } from './segment_list.js';
 import { type ScannedRecord, scanSegment } from './segment_scan.js';
 import { type SpareOptions, SpareSegments } from './spare_segments.js';
@@ -40,7 +40,7 @@ export interface RecoveredLog {
 
 /**
  * Reads all segments of the folder, oldest first, and wipes a torn tail. All that it returns is durable; the log goes on at
- * `tail`, whose segment is there.
+ * `tail`, whose segment is there. It is a sealed one if there is no space for another.
  *
  * @throws PhxError LOG_IDENTITY if a file belongs to another identity, LOG_CORRUPT if its format is unknown, and
  *   whatever `files` throws
@@ -87,6 +87,7 @@ class Recovery {
     // Ids are never used twice, not even that of a segment that is missing.
     const next = 1 + Math.max(0, ids.at(-1) ?? 0, found?.record?.segments.at(-1) ?? 0);
     let tail = firstOf(identity, next);
+    let sealed: LogTail | null = null;
     let versions = 0;
     for (const id of ids) {
       const { file, content, header } = await this.readSegment(id);
@@ -99,8 +100,9 @@ class Recovery {
       if (id !== ids.at(-1)) continue;
       this.torn_bytes = scan.torn_bytes;
       await wipe(file, scan.end, scan.torn_bytes);
-      const end: LogTail = { segment: id, offset: scan.end, link: scan.link };
+      const end: LogTail = { segment: id, offset: scan.end, link: scan.link, sealed: false };
       if (!scan.ended) tail = await this.goOn(file, end, header, content, next);
+      if (tail !== end && next === id + 1) sealed = { ...end, sealed: true };
       // Records that are not known to be durable may have been read from memory whose sync never came, or failed: then no other
       // sync would write them. The caller will build on them.
       const unsure = content.subarray(Math.max(durable_end, SEGMENT_HEADER_BYTES), scan.end);
@@ -112,7 +114,7 @@ class Recovery {
     if (marks_lost) this.report(0, 0);
     const open = this.corrupt.filter((record) => !this.isSuperseded(record));
     const marks = await this.startMarks(missing, marks_lost);
-    await this.startTail(names, tail);
+    if (!(await this.startTail(names, tail.segment, missing.length, sealed === null))) tail = sealed ?? tail;
     await marks.write({ ...this.marksRecord(missing, marks_lost), durable: tail });
     const { contents, spares, records, bytes, torn_bytes } = this;
     const damaged_marks = found?.damaged ?? 0;
@@ -205,15 +207,27 @@ class Recovery {
     return { durable: { segment: 0, offset: 0 }, segments, clean: false, lost };
   }
 
-  /** Takes over the files beside the log, and makes the segment that the log goes on in if it is a new one. */
-  private async startTail(names: readonly string[], tail: LogTail): Promise<void> {
-    const isNew = !this.contents.segments.has(tail.segment);
-    await this.spares.adopt(names, isNew ? tail.segment : tail.segment + 1);
-    if (!isNew) return;
-    if (!this.spares.has(tail.segment)) await this.spares.prepare(tail.segment);
-    const file = await this.spares.take(tail.segment);
+  /**
+   * Takes over the files beside the log, and makes the segment that the log goes on in if it is a new one. False if there is
+   * no space for it, unless it `must` be.
+   */
+  private async startTail(names: readonly string[], id: number, missing: number, must: boolean): Promise<boolean> {
+    const { segments } = this.contents;
+    const isNew = !segments.has(id);
+    await this.spares.adopt(names, isNew ? id : id + 1);
+    if (!isNew) return true;
+    // The marks can list no more.
+    if (!must && segments.size + missing >= SEGMENTS_MAX) return false;
+    try {
+      if (!this.spares.has(id)) await this.spares.prepare(id);
+    } catch (error) {
+      if (!must && isLackOfSpace(error)) return false;
+      throw error;
+    }
+    const file = await this.spares.take(id);
     this.spares.taken();
-    this.contents.addSegment(tail.segment, file, this.options.segment_bytes);
+    this.contents.addSegment(id, file, this.options.segment_bytes);
+    return true;
   }
 
   /** Whether a later record of the same key has taken the damaged one's place: then it is repaired. */
@@ -227,7 +241,7 @@ class Recovery {
 }
 
 function firstOf(identity: Uint8Array, segment: number): LogTail {
-  return { segment, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, segment) };
+  return { segment, offset: SEGMENT_HEADER_BYTES, link: segmentSeed(identity, segment), sealed: false };
 }
 
 /** Writes zeros over a torn tail, not durable yet. */
