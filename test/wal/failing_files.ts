@@ -8,6 +8,9 @@ export class FailingFiles implements LogFiles {
   /** What was asked, in order. */
   readonly calls: Call[] = [];
   open_files = 0;
+  /** Reads of files, and the bytes that they asked for. */
+  reads = 0;
+  read_bytes = 0;
   /** Called when a file is to be made. */
   onCreate: () => void = () => undefined;
   private readonly real = new NodeFiles();
@@ -77,7 +80,11 @@ export class FailingFiles implements LogFiles {
     this.open_files++;
     return {
       size: () => file.size(),
-      read: (target, position) => file.read(target, position),
+      read: (target, position) => {
+        this.reads++;
+        this.read_bytes += target.length;
+        return file.read(target, position);
+      },
       write: async (buffers, position) => {
         this.note('write');
         await file.write(buffers, position);

@@ -8,9 +8,12 @@ use crc32c::crc32c;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Entries that lie within this distance are fetched by one read, of at most the second size unless one is larger.
-const READ_GAP_BYTES_MAX: u64 = 16 * 1024;
+/// Entries that lie within this distance may be fetched by one read, of at most the second size unless one is larger.
+const READ_GAP_BYTES_MAX: u64 = 64 * 1024;
 const READ_BYTES_MAX: u64 = 1024 * 1024;
+/// A read fetches at most so many times the bytes of its entries: what lies between them is of other groups, of which
+/// there may be many.
+const READ_RATIO_MAX: u64 = 4;
 
 /// Instance, start and length of the body of an entry in the bytes that were read.
 pub type BodyPlace = (u64, usize, usize);
@@ -140,16 +143,17 @@ fn end_of(located: &Located) -> u64 {
 
 /// How many of the entries one read fetches.
 fn run_length(located: &[Located]) -> usize {
-    let mut count = 1;
+    let (first, mut count) = (&located[0], 1);
+    let mut wanted = record_bytes(first.place.body_bytes);
     while let Some(next) = located.get(count) {
-        let (first, last) = (&located[0], &located[count - 1]);
-        let (start, end) = (u64::from(first.place.offset), end_of(last));
+        let (start, end) = (u64::from(first.place.offset), end_of(&located[count - 1]));
         let offset = u64::from(next.place.offset);
-        let near = next.place.segment == first.place.segment
-            && offset >= end
-            && offset - end <= READ_GAP_BYTES_MAX
-            && end_of(next) - start <= READ_BYTES_MAX;
-        if !near {
+        if next.place.segment != first.place.segment || offset < end || offset - end > READ_GAP_BYTES_MAX {
+            break;
+        }
+        wanted += record_bytes(next.place.body_bytes);
+        let bytes = end_of(next) - start;
+        if bytes > READ_BYTES_MAX || bytes > READ_RATIO_MAX * wanted {
             break;
         }
         count += 1;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{body, entry, folder, open, options, state};
+use common::{Faults, body, entry, folder, open, options, state};
 use phxqueue_wal::engine::{CorruptRecord, Log, Options};
 use phxqueue_wal::error::ErrorCode;
 use phxqueue_wal::files::RealFiles;
@@ -113,6 +113,29 @@ fn a_read_outlives_the_truncation_of_its_segment() {
     waiter.settle(&log);
     assert!(!temporary.path().join(segment_name(1)).exists());
     assert_eq!(plan.read().unwrap().places.len(), 5);
+}
+
+#[test]
+fn of_many_groups_that_take_turns_one_is_read_with_little_of_the_others() {
+    const ROUNDS: u64 = 40;
+    for (groups, bytes) in [(100, 100), (10, 1000), (5, 300)] {
+        let temporary = folder();
+        let files = Faults::none();
+        let larger = Options { segment_bytes: 1 << 18, ..options(temporary.path()) };
+        let (log, waiter) = open(larger, Arc::new(files.clone()));
+        let log = log.unwrap();
+        for instance in 1..=ROUNDS {
+            let bytes = body(instance, bytes);
+            let bodies = [bytes.as_slice()];
+            let records: Vec<_> = (0..groups).map(|group| entry(group, instance, &bodies)).collect();
+            waiter.append(&log, &records).unwrap();
+        }
+        files.take_read_bytes();
+        let expected: Vec<_> = (1..=ROUNDS).map(|instance| (instance, body(instance, bytes))).collect();
+        assert_eq!(bodies(&log, 3), expected);
+        let read_bytes = files.take_read_bytes();
+        assert!(read_bytes <= 4 * ROUNDS as usize * (40 + bytes.next_multiple_of(8)), "{read_bytes} bytes");
+    }
 }
 
 #[test]

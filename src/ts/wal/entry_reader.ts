@@ -1,14 +1,21 @@
 /** Reads entries back from the segment files of a log and verifies them. */
-import { PhxError } from '../errors.js';
+import { assert, PhxError } from '../errors.js';
 import type { LogContents, Segment } from './contents.js';
 import { crc32c } from './crc32c.js';
 import { type LogEntry, RecordKind } from './engine.js';
 import type { LocatedEntry, Location } from './entry_index.js';
 import { emptyHeader, RECORD_HEADER_BYTES, readRecordHeader, recordBytes, segmentSeed } from './format.js';
 
-/** Entries that lie within this distance are fetched by one read, of at most the second size unless one is larger. */
-const READ_GAP_BYTES_MAX = 16 * 1024;
+/** Entries that lie within this distance may be fetched by one read, of at most the second size unless one is larger. */
+const READ_GAP_BYTES_MAX = 64 * 1024;
 const READ_BYTES_MAX = 1024 * 1024;
+/**
+ * A read fetches at most so many times the bytes of its entries: what lies between them is of other groups, of which there
+ * may be many.
+ */
+const READ_RATIO_MAX = 4;
+/** Reads under way for one call. */
+const READS_AT_ONCE_MAX = 64;
 
 export class EntryReader {
   private readonly contents: LogContents;
@@ -51,12 +58,7 @@ export class EntryReader {
     for (const segment of segments.values()) segment.readers++;
     this.reads++;
     try {
-      const entries: LogEntry[] = [];
-      for (const run of runsOf(located)) {
-        const segment = segments.get(run.segment);
-        if (segment !== undefined) entries.push(...(await this.readRun(group, segment, run)));
-      }
-      return entries;
+      return await this.readRuns(group, segments, runsOf(located));
     } finally {
       for (const segment of segments.values()) {
         segment.readers--;
@@ -67,8 +69,38 @@ export class EntryReader {
     }
   }
 
-  private async readRun(group: number, segment: Segment, run: Run): Promise<LogEntry[]> {
-    const bytes = Buffer.allocUnsafeSlow(run.end - run.start);
+  /** Several at once: each takes a way through another thread. */
+  private async readRuns(
+    group: number,
+    segments: ReadonlyMap<number, Segment>,
+    runs: readonly Run[],
+  ): Promise<LogEntry[]> {
+    const bytes = Buffer.allocUnsafeSlow(runs.reduce((sum, run) => sum + run.end - run.start, 0));
+    const entries: LogEntry[] = [];
+    let at = 0;
+    for (let first = 0; first < runs.length; first += READS_AT_ONCE_MAX) {
+      const reads = runs.slice(first, first + READS_AT_ONCE_MAX).map((run) => {
+        const target = bytes.subarray(at, at + run.end - run.start);
+        at += target.length;
+        return this.readRun(group, segments, run, target);
+      });
+      // All of them have ended before the first that failed is told.
+      for (const read of await Promise.allSettled(reads)) {
+        if (read.status === 'rejected') throw read.reason;
+        entries.push(...read.value);
+      }
+    }
+    return entries;
+  }
+
+  private async readRun(
+    group: number,
+    segments: ReadonlyMap<number, Segment>,
+    run: Run,
+    bytes: Buffer,
+  ): Promise<LogEntry[]> {
+    const segment = segments.get(run.segment);
+    assert(segment !== undefined, 'the segments of all entries were looked up');
     const filled = await segment.file.read(bytes, run.start).catch((cause: unknown) => {
       throw new PhxError('LOG_CORRUPT', `cannot read segment ${run.segment} of the log (group ${group})`, { cause });
     });
@@ -102,6 +134,8 @@ interface Run {
   readonly segment: number;
   readonly start: number;
   end: number;
+  /** Bytes of the records that are asked for. */
+  wanted: number;
   readonly entries: LocatedEntry[];
 }
 
@@ -109,20 +143,24 @@ function runsOf(located: readonly LocatedEntry[]): Run[] {
   const runs: Run[] = [];
   let run: Run | null = null;
   for (const entry of located) {
-    const end = entry.offset + recordBytes(entry.body_bytes);
-    const near: boolean =
-      run !== null &&
-      entry.segment === run.segment &&
-      entry.offset >= run.end &&
-      entry.offset - run.end <= READ_GAP_BYTES_MAX &&
-      end - run.start <= READ_BYTES_MAX;
-    if (run !== null && near) {
+    const bytes = recordBytes(entry.body_bytes);
+    const end = entry.offset + bytes;
+    if (run !== null && isNear(run, entry, end, run.wanted + bytes)) {
       run.end = end;
+      run.wanted += bytes;
       run.entries.push(entry);
     } else {
-      run = { segment: entry.segment, start: entry.offset, end, entries: [entry] };
+      run = { segment: entry.segment, start: entry.offset, end, wanted: bytes, entries: [entry] };
       runs.push(run);
     }
   }
   return runs;
+}
+
+/** Whether the entry that ends at `end` is fetched with the run, of which `wanted` bytes are asked for then. */
+function isNear(run: Run, entry: LocatedEntry, end: number, wanted: number): boolean {
+  const gap = entry.offset - run.end;
+  const bytes = end - run.start;
+  const close = entry.segment === run.segment && gap >= 0 && gap <= READ_GAP_BYTES_MAX;
+  return close && bytes <= READ_BYTES_MAX && bytes <= READ_RATIO_MAX * wanted;
 }

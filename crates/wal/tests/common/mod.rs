@@ -139,6 +139,8 @@ struct Switch {
     full: bool,
     /// What was asked, in order.
     log: Vec<String>,
+    /// Bytes that reads asked for.
+    read_bytes: usize,
 }
 
 #[derive(Clone, Default)]
@@ -171,6 +173,11 @@ impl Faults {
 
     pub fn has_failed(&self) -> bool {
         self.switch.lock().unwrap().failed
+    }
+
+    /// Bytes that reads asked for since the last call of this.
+    pub fn take_read_bytes(&self) -> usize {
+        std::mem::take(&mut self.switch.lock().unwrap().read_bytes)
     }
 
     fn note(&self, call: &str, path: &Path) -> io::Result<()> {
@@ -245,6 +252,7 @@ impl LogFile for FaultyFile {
     }
 
     fn read(&self, target: &mut [u8], position: u64) -> io::Result<usize> {
+        self.faults.switch.lock().unwrap().read_bytes += target.len();
         self.file.read(target, position)
     }
 
