@@ -8,6 +8,8 @@ export class FailingFiles implements LogFiles {
   /** What was asked, in order. */
   readonly calls: Call[] = [];
   open_files = 0;
+  /** So many files may be open at once. */
+  open_max = Number.POSITIVE_INFINITY;
   /** Reads of files, and the bytes that they asked for. */
   reads = 0;
   read_bytes = 0;
@@ -51,6 +53,7 @@ export class FailingFiles implements LogFiles {
   }
 
   async open(path: string): Promise<LogFile> {
+    this.checkDescriptors();
     return this.noted(await this.real.open(path));
   }
 
@@ -58,6 +61,7 @@ export class FailingFiles implements LogFiles {
     this.note('create');
     this.onCreate();
     if (this.full) throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+    this.checkDescriptors();
     return this.noted(await this.real.create(path));
   }
 
@@ -74,6 +78,11 @@ export class FailingFiles implements LogFiles {
   async syncFolder(folder: string): Promise<void> {
     this.note('syncFolder');
     await this.real.syncFolder(folder);
+  }
+
+  private checkDescriptors(): void {
+    if (this.open_files < this.open_max) return;
+    throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
   }
 
   private noted(file: LogFile): LogFile {

@@ -8,23 +8,7 @@ import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openPortable } from '../../src/ts/wal/portable.js';
 import { FailingFiles } from './failing_files.js';
 import { append, engines, entry, identity, open, state, temporaryFolder, text } from './fixture.js';
-
-/** Timers that run when the test says so. */
-class Timers {
-  private readonly waiting = new Set<() => void>();
-
-  readonly later = (_delay_ms: number, run: () => void): (() => void) => {
-    this.waiting.add(run);
-    return () => this.waiting.delete(run);
-  };
-
-  runAll(): void {
-    const due = [...this.waiting];
-    // What they start waits for the next call.
-    this.waiting.clear();
-    for (const run of due) run();
-  }
-}
+import { Timers } from './timers.js';
 
 interface FullLog {
   readonly log: LogEngine;

@@ -1,8 +1,8 @@
 //! What a log holds: entries, states and segments, with the count of what lives in each segment.
 
-use crate::files::LogFile;
 use crate::format::{KIND_ENTRY, KIND_STATE, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_bytes};
 use crate::index::{EntryIndex, Place};
+use crate::segment_file::SegmentFile;
 use crate::states::{StatePlace, StateTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A segment file and how much of it lives.
 pub(crate) struct Segment {
     pub id: u32,
-    pub file: Arc<dyn LogFile>,
+    pub file: Arc<SegmentFile>,
     pub size_bytes: u64,
     /// Records of which the index or the state table holds the place, and their bytes.
     pub live_records: u64,
@@ -93,7 +93,7 @@ impl Segments {
         }
     }
 
-    pub fn add(&mut self, id: u32, file: Arc<dyn LogFile>, size_bytes: u64) {
+    pub fn add(&mut self, id: u32, file: Arc<SegmentFile>, size_bytes: u64) {
         let (damaged, condemned) = (BTreeSet::new(), false);
         let segment =
             Segment { id, file, size_bytes, live_records: 0, live_bytes: 0, unreadable: 0, condemned, damaged };
@@ -104,7 +104,7 @@ impl Segments {
     }
 
     /// Takes a segment out; returns its file and size.
-    pub fn remove(&mut self, id: u32) -> Option<(Arc<dyn LogFile>, u64)> {
+    pub fn remove(&mut self, id: u32) -> Option<(Arc<SegmentFile>, u64)> {
         let segment = self.by_id.remove(&id)?;
         self.size_bytes -= segment.size_bytes;
         self.live_bytes -= segment.live_bytes;

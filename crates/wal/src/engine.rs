@@ -2,7 +2,7 @@
 
 use crate::contents::Segments;
 use crate::error::{LogError, Result};
-use crate::files::LogFiles;
+use crate::files::{Folder, LogFiles};
 use crate::format::{Identity, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::keeper::Keeper;
 use crate::lock::FolderLock;
@@ -10,7 +10,8 @@ use crate::marks::{LogPosition, Marks};
 use crate::queue::{AppendQueue, Chain};
 pub use crate::read::{BodyPlace, Entries, ReadPlan};
 use crate::recovery::{Recovered, recover};
-use crate::shared::{InWork, KeeperState, Shared, State, closed};
+use crate::segment_file::OpenFiles;
+use crate::shared::{InWork, KeeperState, Shared, SharedFiles, State, closed};
 use crate::spare_segments::SpareSegments;
 use crate::writer::Writer;
 use std::io;
@@ -140,7 +141,9 @@ impl Log {
         files.make_folder(folder).map_err(failed)?;
         let lock = FolderLock::take(folder)?;
         let started = Instant::now();
-        let Recovered { contents, spares, marks, report, tail, missing, marks_lost } = recover(&files, &options)?;
+        let open_files = OpenFiles::new(Arc::clone(&files));
+        let log_files = SharedFiles { files, folder: Folder::new(folder.clone()), open_files };
+        let Recovered { contents, spares, marks, report, tail, missing, marks_lost } = recover(&log_files, &options)?;
         let recovery = Recovery { elapsed_ms: started.elapsed().as_secs_f64() * 1000.0, ..report };
         let durable = LogPosition { segment: tail.segment, offset: tail.offset as u32 };
         let chain = Chain::new(*identity, &tail);
@@ -168,7 +171,7 @@ impl Log {
         if state.low_on_space {
             committed(&Event { low_on_space: Some(true), ..Event::default() });
         }
-        let shared = Arc::new(Shared::new(options.clone(), files, committed, state));
+        let shared = Arc::new(Shared::new(options.clone(), log_files, committed, state));
         let writer = Writer::new(Arc::clone(&shared), chain);
         let writer = spawn("wal-writer", move || writer.run()).map_err(failed)?;
         let keeper = Keeper::new(Arc::clone(&shared), marks);
@@ -306,6 +309,7 @@ impl Log {
         state.contents.segments = Segments::default();
         state.spares = SpareSegments::default();
         drop(state);
+        self.shared.folder.close();
         drop(marks);
         drop(lock);
         written.map_err(|error| LogError::io("the log is closed, but its marks could not be written", &error))

@@ -1,5 +1,6 @@
 //! What can go wrong, under the names that `src/ts/errors.ts` gives it.
 
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
 
@@ -63,9 +64,15 @@ impl LogError {
     }
 }
 
-/// Whether the disk is full or the quota exhausted: that passes, other errors do not.
+/// Whether the disk is full, the quota exhausted, or no descriptor left: that passes, other errors do not.
 pub(crate) fn is_lack_of_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    is_full || is_lack_of_descriptors(error)
+}
+
+/// Whether the process, or the machine, has as many files open as it may.
+pub(crate) fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
 }
 
 impl fmt::Display for LogError {

@@ -4,8 +4,41 @@ use rustix::io::ReadWriteFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The folder of a log. Once it was synced it stays open, so that no later sync lacks a descriptor.
+pub struct Folder {
+    path: PathBuf,
+    file: Mutex<Option<Arc<File>>>,
+}
+
+impl Folder {
+    /// Names a folder.
+    pub fn new(path: PathBuf) -> Folder {
+        Folder { path, file: Mutex::default() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Closes it if it is open.
+    pub fn close(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn open(&self) -> io::Result<Arc<File>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = file.as_ref() {
+            return Ok(Arc::clone(file));
+        }
+        let opened = Arc::new(File::open(&self.path)?);
+        *file = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+}
 
 /// The files of a folder.
 pub trait LogFiles: Send + Sync {
@@ -22,7 +55,7 @@ pub trait LogFiles: Send + Sync {
     /// Removes a file. Durable after `sync_folder`. A handle that is open stays readable.
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in the folder durable.
-    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()>;
 }
 
 /// An open file; closed when dropped.
@@ -50,7 +83,7 @@ impl LogFiles for RealFiles {
         }
         // Also for a folder that exists: whoever made it may have died before its name was durable.
         let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-        self.sync_folder(parent.unwrap_or(Path::new(".")))
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -82,8 +115,8 @@ impl LogFiles for RealFiles {
         std::fs::remove_file(path)
     }
 
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        folder.open()?.sync_all()
     }
 }
 

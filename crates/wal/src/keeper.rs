@@ -2,9 +2,10 @@
 //! prepares the spare, moves what lives out of sparse segments, and keeps the high-water marks.
 
 use crate::contents::Key;
-use crate::error::{Result, is_lack_of_space};
+use crate::error::{Result, is_lack_of_descriptors, is_lack_of_space};
 use crate::format::{KIND_STATE, record_bytes};
 use crate::marks::{Marks, SEGMENTS_MAX};
+use crate::segment_file::SegmentFile;
 use crate::segment_reader::SegmentReader;
 use crate::shared::{InWork, SPACE_RETRY, Shared, State, poisoned};
 use crate::spare_segments::Spare;
@@ -120,17 +121,27 @@ impl Keeper {
             return Ok(false);
         }
         // First the marks: a file that they list and that is gone is a loss.
+        let dead = self.removable(&state, dead);
         let record = state.marks_record(&dead);
         drop(state);
+        if dead.is_empty() {
+            return Ok(false);
+        }
         self.marks.write(&record).map_err(|error| poisoned(&error))?;
         self.shared.state().keeper.marked = record.durable;
         for id in dead {
             self.remove(id)?;
         }
-        self.shared.files.sync_folder(&self.shared.options.folder).map_err(|error| poisoned(&error))?;
+        self.shared.files.sync_folder(&self.shared.folder).map_err(|error| poisoned(&error))?;
         // What they took may be enough.
         self.shared.state().keeper.retry_due = true;
         Ok(true)
+    }
+
+    /// Those of them that nobody reads, or that can be read without their names.
+    fn removable(&self, state: &State, dead: Vec<u32>) -> Vec<u32> {
+        let is_free = |file: &Arc<SegmentFile>| Arc::strong_count(file) == 1 || file.hold().is_ok();
+        dead.into_iter().filter(|id| is_free(&state.contents.segments.get(*id).file)).collect()
     }
 
     fn remove(&mut self, id: u32) -> Result<()> {
@@ -181,11 +192,11 @@ impl Keeper {
 
     fn make_spare(&self, id: u32, retired: Option<u32>) -> io::Result<Spare> {
         let work = self.shared.spare_work();
-        if let Some(retired) = retired {
-            work.reuse(retired, id)?;
+        let reused = retired.map(|retired| work.reuse(retired, id)).transpose()?;
+        if reused.is_some() {
             self.shared.state().spares.retired.pop_front();
         }
-        work.prepare(id, retired.is_some())
+        work.prepare(id, reused)
     }
 
     fn lack_space(&self, state: &mut State) {
@@ -223,9 +234,21 @@ impl Keeper {
         }
         let id = state.sparse_segment()?;
         let segment = state.contents.segments.get(id);
-        let file = Arc::clone(&segment.file);
-        let reader = SegmentReader::new(file, id, &self.shared.options.identity, segment.size_bytes);
-        Some(Rewriting { reader, skipped: false })
+        let (file, size_bytes) = (Arc::clone(&segment.file), segment.size_bytes);
+        drop(state);
+        match file.open() {
+            Ok(file) => {
+                let reader = SegmentReader::new(file, id, &self.shared.options.identity, size_bytes);
+                Some(Rewriting { reader, skipped: false })
+            }
+            Err(error) => {
+                // Neither copied nor dropped: the segment stays, for now or for good.
+                if !is_lack_of_descriptors(&error) {
+                    self.shared.state().contents.segments.update(id, |segment| segment.unreadable += 1);
+                }
+                None
+            }
+        }
     }
 
     fn set_rewriting(&mut self, rewriting: Option<Rewriting>) {

@@ -21,6 +21,7 @@ mod read;
 mod recovery;
 mod scan;
 mod segment_bytes;
+mod segment_file;
 mod segment_reader;
 mod shared;
 mod spare_segments;

@@ -3,7 +3,7 @@
 //! (docs/on-disk-format.md).
 
 use crate::error::{LogError, Result};
-use crate::files::{LogFile, LogFiles};
+use crate::files::{Folder, LogFile, LogFiles};
 use crate::format::{IDENTITY_BYTES, Identity, check_identity, u32_at};
 use crc32c::crc32c;
 use std::io;
@@ -70,13 +70,18 @@ pub(crate) struct Marks {
 
 impl Marks {
     /// Makes the file, with one copy of `record`.
-    pub fn create(files: &dyn LogFiles, folder: &Path, identity: Identity, record: &MarksRecord) -> io::Result<Marks> {
-        let unfinished = folder.join(UNFINISHED_MARKS_NAME);
+    pub fn create(
+        files: &dyn LogFiles,
+        folder: &Folder,
+        identity: Identity,
+        record: &MarksRecord,
+    ) -> io::Result<Marks> {
+        let unfinished = folder.path().join(UNFINISHED_MARKS_NAME);
         let file = files.create(&unfinished)?;
         file.write(&[0; MARKS_BYTES], 0)?;
         let mut marks = Marks { file, identity, sequence: 0 };
         marks.write(record)?;
-        files.rename(&unfinished, &folder.join(MARKS_NAME))?;
+        files.rename(&unfinished, &folder.path().join(MARKS_NAME))?;
         files.sync_folder(folder)?;
         Ok(marks)
     }

@@ -1,9 +1,9 @@
 //! Reads entries back from the segment files and verifies them.
 
-use crate::error::{ErrorCode, LogError, Result};
-use crate::files::LogFile;
+use crate::error::{ErrorCode, LogError, Result, is_lack_of_descriptors};
 use crate::format::{Identity, KIND_ENTRY, RECORD_HEADER_BYTES, read_record_header, record_bytes, segment_seed};
 use crate::index::Located;
+use crate::segment_file::SegmentFile;
 use crc32c::crc32c;
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct ReadPlan {
 
 /// Entries that are fetched by one read.
 struct Run {
-    file: Arc<dyn LogFile>,
+    file: Arc<SegmentFile>,
     /// Of them, in `located`.
     entries: Range<usize>,
     /// Offset in the segment.
@@ -50,7 +50,7 @@ impl ReadPlan {
         identity: Identity,
         group: u32,
         located: Vec<Located>,
-        file_of: impl Fn(u32) -> Arc<dyn LogFile>,
+        file_of: impl Fn(u32) -> Arc<SegmentFile>,
     ) -> Self {
         let mut plan = ReadPlan { identity, group, located, runs: Vec::new(), bytes: 0 };
         let mut at = 0;
@@ -75,17 +75,18 @@ impl ReadPlan {
         self.located.len()
     }
 
-    /// Reads and verifies the entries; an error (Corrupt) at the first damaged one.
+    /// Reads and verifies the entries; an error (Corrupt) at the first damaged one, or Io if no descriptor is left.
     pub fn read(&self) -> Result<Entries> {
         let mut bytes = vec![0; self.bytes];
         let mut at = 0;
         for run in &self.runs {
             let target = &mut bytes[at..at + run.bytes];
             // What lies behind the end of the file stays zero and fails the check.
-            run.file.read(target, run.start).map_err(|error| {
+            run.file.open().and_then(|file| file.read(target, run.start)).map_err(|error| {
                 let segment = self.located[run.entries.start].place.segment;
                 let what = format!("cannot read segment {segment} of the log (group {})", self.group);
-                LogError::new(ErrorCode::Corrupt, format!("{what}: {error}"))
+                let code = if is_lack_of_descriptors(&error) { ErrorCode::Io } else { ErrorCode::Corrupt };
+                LogError::new(code, format!("{what}: {error}"))
             })?;
             at += run.bytes;
         }
@@ -98,7 +99,7 @@ impl ReadPlan {
     pub fn read_cached(&self, target: &mut [u8]) -> Option<Result<Vec<BodyPlace>>> {
         let mut at = 0;
         for run in &self.runs {
-            run.file.read_cached(target.get_mut(at..at + run.bytes)?, run.start)?;
+            run.file.if_open()?.read_cached(target.get_mut(at..at + run.bytes)?, run.start)?;
             at += run.bytes;
         }
         Some(self.check_all(target))

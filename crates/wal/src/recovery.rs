@@ -13,6 +13,8 @@ use crate::index::Place;
 use crate::marks::{FoundMarks, LogPosition, MARKS_NAME, Marks, MarksRecord, SEGMENTS_MAX, UNFINISHED_MARKS_NAME};
 use crate::queue::Tail;
 use crate::scan::SegmentScan;
+use crate::segment_file::OpenFiles;
+use crate::shared::SharedFiles;
 use crate::spare_segments::{Spare, SpareSegments, SpareWork};
 use std::io;
 use std::path::Path;
@@ -37,8 +39,9 @@ pub(crate) struct Recovered {
 
 /// Reads all segments of the folder, oldest first, and wipes a torn tail. Errors: Identity if a file belongs to another
 /// identity, Corrupt if its format is unknown, Io.
-pub(crate) fn recover(files: &Arc<dyn LogFiles>, options: &Options) -> Result<Recovered> {
+pub(crate) fn recover(log_files: &SharedFiles, options: &Options) -> Result<Recovered> {
     let Options { folder, identity, segment_bytes, .. } = options;
+    let SharedFiles { files, folder: held_folder, open_files } = log_files;
     let failed = |error: io::Error| io_error(folder, &error);
     let names = files.list(folder).map_err(failed)?;
     let has = |name: &str| names.iter().any(|found| found == name);
@@ -50,24 +53,24 @@ pub(crate) fn recover(files: &Arc<dyn LogFiles>, options: &Options) -> Result<Re
     let found: FoundMarks = found.unwrap_or_default();
     // So may the names have been read from memory only.
     if has(MARKS_NAME) || names.iter().any(|name| segment_of_name(name).is_some()) {
-        files.sync_folder(folder).map_err(failed)?;
+        files.sync_folder(held_folder).map_err(failed)?;
     }
     let ids = segments_of(files.as_ref(), folder, &names, found.record.as_ref()).map_err(failed)?;
     let mut recovering = Recovering::new(options, &found, ids)?;
-    recovering.read_segments(files.as_ref())?;
+    recovering.read_segments(log_files)?;
 
     let Recovering { contents, mut report, mut tail, sealed_tail, missing, marks_lost, .. } = recovering;
     report.corrupt.retain(|record| !is_superseded(&contents, record));
     let record = marks_record(&contents, &missing, marks_lost, LogPosition::default());
     let mut marks = match marks {
         Some(marks) => marks,
-        None => Marks::create(files.as_ref(), folder, *identity, &record).map_err(failed)?,
+        None => Marks::create(files.as_ref(), held_folder, *identity, &record).map_err(failed)?,
     };
-    let work = SpareWork { files: files.as_ref(), folder, identity, segment_bytes: *segment_bytes };
+    let work = SpareWork { files: files.as_ref(), folder: held_folder, identity, segment_bytes: *segment_bytes };
     let mut contents = contents;
     // The marks can list no more.
     let may_add = contents.segments.len() + missing.len() < SEGMENTS_MAX;
-    let spares = start_tail(&work, &names, &mut contents, &mut tail, sealed_tail, may_add)?;
+    let spares = start_tail(&work, open_files, &names, &mut contents, &mut tail, sealed_tail, may_add)?;
     let durable = LogPosition { segment: tail.segment, offset: tail.offset as u32 };
     marks.write(&marks_record(&contents, &missing, marks_lost, durable)).map_err(failed)?;
     Ok(Recovered { contents, spares, marks, report, tail, missing, marks_lost })
@@ -114,16 +117,17 @@ impl<'a> Recovering<'a> {
         Ok(Recovering { options, found, ids, next, missing, marks_lost, contents, report, tail, sealed_tail, entries })
     }
 
-    fn read_segments(&mut self, files: &dyn LogFiles) -> Result<()> {
+    fn read_segments(&mut self, log_files: &SharedFiles) -> Result<()> {
+        let SharedFiles { files, open_files, .. } = log_files;
         let (ids, options, record) = (self.ids.clone(), self.options, self.found.record.as_ref());
         let newest = ids.last().copied();
         let mut newest_version = 0;
-        SegmentFiles { files, options, ids: &ids }.read(
+        SegmentFiles { files: files.as_ref(), options, ids: &ids }.read(
             |id| durable_end(record, id, newest),
             |segment| {
                 let version = segment.header.map_or(FORMAT_VERSION, |header| header.version);
                 newest_version = newest_version.max(version);
-                self.take_segment(segment)
+                self.take_segment(segment, open_files)
             },
         )?;
         self.marks_lost |= record.is_none() && newest_version >= FORMAT_VERSION;
@@ -133,10 +137,11 @@ impl<'a> Recovering<'a> {
         Ok(())
     }
 
-    fn take_segment(&mut self, segment: FoundSegment) -> Result<()> {
+    fn take_segment(&mut self, segment: FoundSegment, open_files: &Arc<OpenFiles>) -> Result<()> {
         let FoundSegment { id, file, size_bytes, header, scan, records } = segment;
         let failed = |error: io::Error| io_error(&self.options.folder, &error);
-        self.contents.segments.add(id, Arc::clone(&file), size_bytes);
+        let segment_file = open_files.hold(self.options.folder.join(segment_name(id)), Arc::clone(&file));
+        self.contents.segments.add(id, Arc::clone(&segment_file), size_bytes);
         if header.is_none() {
             self.note_corrupt(id, &[keyless(id)]);
         }
@@ -153,6 +158,9 @@ impl<'a> Recovering<'a> {
                 self.sealed_tail = Some(Tail { segment: id, offset: scan.end, link: scan.link, sealed: true });
             }
             self.make_durable(id, file.as_ref(), scan.end).map_err(failed)?;
+        }
+        if self.tail.segment != id {
+            segment_file.release();
         }
         Ok(())
     }
@@ -287,13 +295,14 @@ fn segments_of(
 /// for it the tail is the `sealed` one, if there is one.
 fn start_tail(
     work: &SpareWork,
+    open_files: &Arc<OpenFiles>,
     names: &[String],
     contents: &mut Contents,
     tail: &mut Tail,
     sealed: Option<Tail>,
     may_add: bool,
 ) -> Result<SpareSegments> {
-    let failed = |error: io::Error| io_error(work.folder, &error);
+    let failed = |error: io::Error| io_error(work.folder.path(), &error);
     let id = tail.segment;
     let is_new = !contents.segments.contains(id);
     let mut spares = work.adopt(names, if is_new { id } else { id + 1 })?;
@@ -314,6 +323,7 @@ fn start_tail(
     }
     work.take(id).map_err(failed)?;
     if let Some(Spare { file, .. }) = spares.spare.take() {
+        let file = open_files.hold(work.folder.path().join(segment_name(id)), file);
         contents.segments.add(id, file, u64::from(work.segment_bytes));
     }
     Ok(spares)

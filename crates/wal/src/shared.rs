@@ -4,12 +4,13 @@
 use crate::contents::{Contents, Key};
 use crate::engine::{Committed, Event, Options};
 use crate::error::{ErrorCode, LogError, Result};
-use crate::files::LogFiles;
+use crate::files::{Folder, LogFiles};
 use crate::format::{KIND_ENTRY, KIND_STATE, RECORD_HEADER_BYTES};
 use crate::index::Place;
 use crate::marks::{LogPosition, MarksRecord};
 use crate::queue::{AppendQueue, Batch};
 use crate::recovery::marks_record;
+use crate::segment_file::OpenFiles;
 use crate::spare_segments::{SpareSegments, SpareWork};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -161,9 +162,18 @@ impl State {
     }
 }
 
+/// The files of a log, and which of them are open.
+pub(crate) struct SharedFiles {
+    pub files: Arc<dyn LogFiles>,
+    pub folder: Folder,
+    pub open_files: Arc<OpenFiles>,
+}
+
 pub(crate) struct Shared {
     pub options: Options,
     pub files: Arc<dyn LogFiles>,
+    pub folder: Folder,
+    pub open_files: Arc<OpenFiles>,
     pub committed: Committed,
     state: Mutex<State>,
     /// For the writer: an append, a spare, an end.
@@ -173,9 +183,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn new(options: Options, files: Arc<dyn LogFiles>, committed: Committed, state: State) -> Self {
+    pub fn new(options: Options, log_files: SharedFiles, committed: Committed, state: State) -> Self {
+        let SharedFiles { files, folder, open_files } = log_files;
         let (writer_wake, keeper_wake) = (Condvar::new(), Condvar::new());
-        Shared { options, files, committed, state: Mutex::new(state), writer_wake, keeper_wake }
+        Shared { options, files, folder, open_files, committed, state: Mutex::new(state), writer_wake, keeper_wake }
     }
 
     /// A panic of a thread that held it has ended the process, or the test, already.
@@ -188,8 +199,8 @@ impl Shared {
     }
 
     pub fn spare_work(&self) -> SpareWork<'_> {
-        let Options { folder, identity, segment_bytes, .. } = &self.options;
-        SpareWork { files: self.files.as_ref(), folder, identity, segment_bytes: *segment_bytes }
+        let Options { identity, segment_bytes, .. } = &self.options;
+        SpareWork { files: self.files.as_ref(), folder: &self.folder, identity, segment_bytes: *segment_bytes }
     }
 
     /// Wakes the keeper if it has something to do. Call it when a batch is durable, a segment was begun, or records

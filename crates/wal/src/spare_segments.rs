@@ -5,14 +5,14 @@
 //! What there is stands in `SpareSegments`, under the log's mutex; the work on files is done without it.
 
 use crate::error::{LogError, Result};
-use crate::files::{LogFile, LogFiles};
+use crate::files::{Folder, LogFile, LogFiles};
 use crate::format::{
     FORMAT_VERSION, Identity, SEGMENT_HEADER_BYTES, check_segment_header, encode_segment_header, retired_segment_name,
     segment_name, segment_of_retired_name, segment_of_spare_name, spare_segment_name,
 };
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Retired files that are kept.
@@ -56,7 +56,7 @@ impl SpareSegments {
 /// What is done with them.
 pub(crate) struct SpareWork<'a> {
     pub files: &'a dyn LogFiles,
-    pub folder: &'a Path,
+    pub folder: &'a Folder,
     pub identity: &'a Identity,
     pub segment_bytes: u32,
 }
@@ -70,32 +70,36 @@ impl SpareWork<'_> {
             if let Some(id) = segment_of_spare_name(name) {
                 spares.spare = if id == next { self.adopt_spare(name, id)? } else { None }.or(spares.spare);
                 if !spares.has(id) {
-                    self.files.unlink(&self.folder.join(name)).map_err(failed)?;
+                    self.files.unlink(&self.path(name.clone())).map_err(failed)?;
                 }
             }
             if let Some(id) = segment_of_retired_name(name) {
                 if spares.takes() && self.is_usable(name).map_err(failed)? {
                     spares.retired.push_back(id);
                 } else {
-                    self.files.unlink(&self.folder.join(name)).map_err(failed)?;
+                    self.files.unlink(&self.path(name.clone())).map_err(failed)?;
                 }
             }
         }
         Ok(spares)
     }
 
-    /// Gives a retired file the name of the spare for the segment `id`.
-    pub fn reuse(&self, retired: u32, id: u32) -> io::Result<()> {
-        self.files.rename(&self.path(retired_segment_name(retired)), &self.path(spare_segment_name(id)))
+    /// Gives a retired file the name of the spare for the segment `id`. Its blocks stay where they are.
+    pub fn reuse(&self, retired: u32, id: u32) -> io::Result<Arc<dyn LogFile>> {
+        let path = self.path(retired_segment_name(retired));
+        let file = self.files.open(&path)?;
+        self.files.rename(&path, &self.path(spare_segment_name(id)))?;
+        Ok(file)
     }
 
-    /// Makes the spare for the segment `id`, of the file that has its name if one was `reused`. After an error nothing
-    /// is left behind.
-    pub fn prepare(&self, id: u32, reused: bool) -> io::Result<Spare> {
+    /// Makes the spare for the segment `id`, of the file that was `reused` if there is one. After an error nothing is
+    /// left behind.
+    pub fn prepare(&self, id: u32, reused: Option<Arc<dyn LogFile>>) -> io::Result<Spare> {
         let path = self.path(spare_segment_name(id));
-        let file = if reused { self.files.open(&path) } else { self.files.create(&path) }?;
+        let is_new = reused.is_none();
+        let file = reused.map_or_else(|| self.files.create(&path), Ok)?;
         let header = encode_segment_header(self.identity, id, self.segment_bytes);
-        let filled = if reused { Ok(()) } else { self.fill(file.as_ref()) };
+        let filled = if is_new { self.fill(file.as_ref()) } else { Ok(()) };
         match filled.and_then(|()| file.write(&header, 0)).and_then(|()| file.sync()) {
             Ok(()) => Ok(Spare { id, file }),
             Err(error) => {
@@ -108,12 +112,9 @@ impl SpareWork<'_> {
 
     /// Makes the spare for the segment `id`, of a retired file if there is one.
     pub fn make(&self, id: u32, spares: &mut SpareSegments) -> io::Result<()> {
-        let retired = spares.retired.front().copied();
-        if let Some(retired) = retired {
-            self.reuse(retired, id)?;
-            spares.retired.pop_front();
-        }
-        spares.spare = Some(self.prepare(id, retired.is_some())?);
+        let reused = spares.retired.front().map(|retired| self.reuse(*retired, id)).transpose()?;
+        spares.retired.pop_front();
+        spares.spare = Some(self.prepare(id, reused)?);
         Ok(())
     }
 
@@ -130,7 +131,7 @@ impl SpareWork<'_> {
     }
 
     fn path(&self, name: String) -> PathBuf {
-        self.folder.join(name)
+        self.folder.path().join(name)
     }
 
     /// Writes all blocks.
@@ -150,7 +151,7 @@ impl SpareWork<'_> {
 
     fn adopt_spare(&self, name: &str, id: u32) -> Result<Option<Spare>> {
         let failed = |error: io::Error| LogError::io(&format!("cannot take over {name}"), &error);
-        let file = self.files.open(&self.folder.join(name)).map_err(failed)?;
+        let file = self.files.open(&self.path(name.into())).map_err(failed)?;
         if file.size().map_err(failed)? != u64::from(self.segment_bytes) {
             return Ok(None);
         }
@@ -167,7 +168,7 @@ impl SpareWork<'_> {
     }
 
     fn is_usable(&self, name: &str) -> io::Result<bool> {
-        let file = self.files.open(&self.folder.join(name))?;
+        let file = self.files.open(&self.path(name.into()))?;
         Ok(file.size()? == u64::from(self.segment_bytes))
     }
 }

@@ -3,6 +3,7 @@
 use crate::engine::Event;
 use crate::error::{ErrorCode, LogError, Result};
 use crate::files::LogFile;
+use crate::format::segment_name;
 use crate::marks::LogPosition;
 use crate::queue::{Batch, Chain};
 use crate::shared::{InWork, Shared, State, poisoned};
@@ -111,7 +112,10 @@ impl Writer {
     fn segment(&self, id: u32) -> Result<Arc<dyn LogFile>> {
         let mut state = self.shared.state();
         if id == state.active {
-            return Ok(Arc::clone(&state.contents.segments.get(id).file));
+            let Some(file) = state.contents.segments.get(id).file.if_open() else {
+                panic!("the newest segment is open")
+            };
+            return Ok(file);
         }
         let file = loop {
             if let Some(failure) = &state.failure {
@@ -134,7 +138,10 @@ impl Writer {
         self.shared.spare_work().take(id).map_err(|error| poisoned(&error))?;
         let mut state = self.shared.state();
         state.spares.spare = None;
-        state.contents.segments.add(id, Arc::clone(&file), u64::from(self.shared.options.segment_bytes));
+        // From now on it is only read.
+        state.contents.segments.get(state.active).file.release();
+        let held = self.shared.open_files.hold(self.shared.folder.path().join(segment_name(id)), Arc::clone(&file));
+        state.contents.segments.add(id, held, u64::from(self.shared.options.segment_bytes));
         state.active = id;
         self.shared.wake_keeper(&mut state);
         Ok(file)

@@ -224,8 +224,9 @@ fn may_have((kind, error, _): Failing, call: &Call, outcome: &str) -> bool {
     if call.name.ends_with(".seg") && writes {
         return ["LOG_POISONED", "LOG_IO"].contains(&outcome);
     }
-    // Of what is read only the file of a spare is about to be written.
-    let reads = kind < CallKind::Create && !call.name.ends_with(".seg.new");
+    // Of what is read only the file of a spare, or one that becomes it, is about to be written.
+    let is_beside = call.name.ends_with(".seg.new") || call.name.ends_with(".seg.old");
+    let reads = kind < CallKind::Create && !is_beside;
     let failure = if reads { "LOG_CORRUPT" } else { "LOG_POISONED" };
     [failure, "LOG_IO", "none"].contains(&outcome)
 }

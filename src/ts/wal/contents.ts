@@ -2,14 +2,14 @@
 import { assert } from '../errors.js';
 import { RecordKind } from './engine.js';
 import { EntryIndex } from './entry_index.js';
-import type { LogFile } from './files.js';
 import { RECORD_HEADER_BYTES, recordBytes, SEGMENT_HEADER_BYTES } from './format.js';
+import type { SegmentFile } from './segment_file.js';
 import { StateTable } from './state_table.js';
 
 /** A segment file and how much of it lives. */
 export interface Segment {
   readonly id: number;
-  readonly file: LogFile;
+  readonly file: SegmentFile;
   readonly size_bytes: number;
   /** Records of which the index or the state table holds the place, and their bytes. */
   live_records: number;
@@ -73,7 +73,7 @@ export class LogContents {
     return segment;
   }
 
-  addSegment(id: number, file: LogFile, size_bytes: number): Segment {
+  addSegment(id: number, file: SegmentFile, size_bytes: number): Segment {
     assert(!this.segments.has(id), `segment ${id} is new`);
     const counts = { live_records: 0, live_bytes: 0, unreadable: 0, damaged: new Set<number>(), readers: 0 };
     const segment: Segment = { id, file, size_bytes, ...counts, condemned: false, retired: false };

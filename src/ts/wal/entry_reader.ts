@@ -4,6 +4,7 @@ import type { LogContents, Segment } from './contents.js';
 import { crc32c } from './crc32c.js';
 import { type LogEntry, RecordKind } from './engine.js';
 import type { LocatedEntry, Location } from './entry_index.js';
+import { isLackOfDescriptors } from './files.js';
 import { emptyHeader, RECORD_HEADER_BYTES, readRecordHeader, recordBytes, segmentSeed } from './format.js';
 
 /** Entries that lie within this distance may be fetched by one read, of at most the second size unless one is larger. */
@@ -102,7 +103,8 @@ export class EntryReader {
     const segment = segments.get(run.segment);
     assert(segment !== undefined, 'the segments of all entries were looked up');
     const filled = await segment.file.read(bytes, run.start).catch((cause: unknown) => {
-      throw new PhxError('LOG_CORRUPT', `cannot read segment ${run.segment} of the log (group ${group})`, { cause });
+      const what = `cannot read segment ${run.segment} of the log (group ${group})`;
+      throw new PhxError(isLackOfDescriptors(cause) ? 'LOG_IO' : 'LOG_CORRUPT', what, { cause });
     });
     bytes.fill(0, filled);
     return run.entries.map((entry) => {

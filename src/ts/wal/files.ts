@@ -49,8 +49,17 @@ export interface LogFile {
   close(): Promise<void>;
 }
 
-/** What a full disk or an exhausted quota says. */
+/** Whether the disk is full, the quota exhausted, or no descriptor left: that passes, other errors do not. */
 export function isLackOfSpace(error: unknown): boolean {
-  if (error instanceof PhxError) return false;
-  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+  return hasCode(error, ['ENOSPC', 'EDQUOT']) || isLackOfDescriptors(error);
+}
+
+/** Whether the process, or the machine, has as many files open as it may. */
+export function isLackOfDescriptors(error: unknown): boolean {
+  return hasCode(error, ['EMFILE', 'ENFILE']);
+}
+
+function hasCode(error: unknown, codes: readonly string[]): boolean {
+  if (!(error instanceof Error) || error instanceof PhxError || !('code' in error)) return false;
+  return typeof error.code === 'string' && codes.includes(error.code);
 }

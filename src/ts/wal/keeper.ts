@@ -6,7 +6,7 @@ import { AssertionError } from '../errors.js';
 import { type AppendQueue, RecordKeys } from './append_queue.js';
 import type { LogContents, Segment } from './contents.js';
 import { type LogRecord, RecordKind } from './engine.js';
-import { isLackOfSpace, type LogFiles } from './files.js';
+import { isLackOfDescriptors, isLackOfSpace, type LogFiles } from './files.js';
 import { recordBytes } from './format.js';
 import { type LogPosition, type Marks, type MarksRecord, SEGMENTS_MAX } from './marks.js';
 import { SegmentReader } from './segment_reader.js';
@@ -160,7 +160,8 @@ export class Keeper {
 
   private async removeDead(): Promise<boolean> {
     const { contents, active, files, folder, marks, spares } = this.log;
-    const dead = contents.deadBefore(active);
+    const dead: Segment[] = [];
+    for (const segment of contents.deadBefore(active)) if (await isFree(segment)) dead.push(segment);
     if (dead.length === 0) return false;
     // First the marks: a file that they list and that is gone is a loss.
     const record = this.marksRecord(dead);
@@ -224,6 +225,10 @@ export class Keeper {
     }
     const { segment, reader, skipped } = this.rewriting;
     const portion = await this.readPortion(segment, reader);
+    if (portion === null) {
+      this.rewriting = null;
+      return false;
+    }
     if (portion.length > 0) return this.copy(this.rewriting, portion);
     this.rewriting = null;
     // What still lives there should have been found.
@@ -231,14 +236,15 @@ export class Keeper {
     return segment.live_records === 0;
   }
 
-  /** The next live records of the segment, until there are enough for one batch. */
-  private async readPortion(segment: Segment, reader: SegmentReader): Promise<CopiedRecord[]> {
+  /** The next live records of the segment, until there are enough for one batch; null if no descriptor is left. */
+  private async readPortion(segment: Segment, reader: SegmentReader): Promise<CopiedRecord[] | null> {
     const { contents } = this.log;
     const portion: CopiedRecord[] = [];
     let bytes = 0;
     while (bytes < COPY_BYTES_MAX) {
       const record = await reader.next((found) => contents.isLive(found)).catch(unlessDefect);
-      if (record === undefined) {
+      if (isLackOfDescriptors(record)) return null;
+      if (record instanceof Error) {
         // Cannot be read: neither copied nor dropped, the segment stays.
         segment.unreadable++;
         break;
@@ -297,9 +303,21 @@ export class Keeper {
   }
 }
 
-function unlessDefect(error: unknown): undefined {
+function unlessDefect(error: unknown): Error {
   if (error instanceof AssertionError) throw error;
-  return undefined;
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+/** Whether the name of the segment's file may go: nobody reads it, or whoever does can go on. */
+async function isFree({ file, readers }: Segment): Promise<boolean> {
+  if (readers === 0) return true;
+  try {
+    await file.hold();
+    return true;
+  } catch (error) {
+    unlessDefect(error);
+    return false;
+  }
 }
 
 interface Rewriting {

@@ -58,7 +58,7 @@ class NodeFile implements LogFile {
   }
 
   async close(): Promise<void> {
-    await call<void>((done) => close(this.descriptor, (error) => done(error ?? null, undefined)));
+    await closeDescriptor(this.descriptor);
   }
 
   /** Writes `buffer` from `from` on; `position` is the place of its first byte. */
@@ -77,6 +77,10 @@ async function openDescriptor(path: string, flags: number): Promise<number> {
   return call<number>((done) => open(path, flags, 0o640, done));
 }
 
+function closeDescriptor(descriptor: number): Promise<void> {
+  return call<void>((done) => close(descriptor, (error) => done(error ?? null, undefined)));
+}
+
 /** Opens an existing file to read only. */
 export async function openToRead(path: string): Promise<LogFile> {
   return new NodeFile(await openDescriptor(path, constants.O_RDONLY));
@@ -84,6 +88,9 @@ export async function openToRead(path: string): Promise<LogFile> {
 
 /** The files of this machine. */
 export class NodeFiles implements LogFiles {
+  /** Descriptors of the folders that are locked: no sync of them lacks one. */
+  private readonly folders = new Map<string, number>();
+
   async makeFolder(folder: string): Promise<void> {
     try {
       await mkdir(folder);
@@ -94,8 +101,21 @@ export class NodeFiles implements LogFiles {
     await this.syncFolder(dirname(folder));
   }
 
-  lockFolder(folder: string): Promise<FolderLock> {
-    return lockFolder(folder);
+  async lockFolder(folder: string): Promise<FolderLock> {
+    const lock = await lockFolder(folder);
+    try {
+      const descriptor = await openDescriptor(folder, constants.O_RDONLY);
+      this.folders.set(folder, descriptor);
+      const release = async (): Promise<void> => {
+        this.folders.delete(folder);
+        await closeDescriptor(descriptor);
+        await lock.release();
+      };
+      return { release };
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
   }
 
   list(folder: string): Promise<string[]> {
@@ -119,11 +139,12 @@ export class NodeFiles implements LogFiles {
   }
 
   async syncFolder(folder: string): Promise<void> {
-    const descriptor = await openDescriptor(folder, constants.O_RDONLY);
+    const open = this.folders.get(folder);
+    const descriptor = open ?? (await openDescriptor(folder, constants.O_RDONLY));
     try {
       await call<void>((done) => fsync(descriptor, (error) => done(error, undefined)));
     } finally {
-      await call<void>((done) => close(descriptor, (error) => done(error ?? null, undefined)));
+      if (open === undefined) await closeDescriptor(descriptor);
     }
   }
 }

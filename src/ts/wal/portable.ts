@@ -2,6 +2,7 @@
  * The log engine in TypeScript. Same files as the native one; used where there is no addon, and on a simulated disk.
  * It reads no clock and starts no timers but those it is given.
  */
+import { join } from 'node:path';
 import { AssertionError, assert, PhxError } from '../errors.js';
 import { type AppendDone, AppendQueue, type Batch, type RecordKeys } from './append_queue.js';
 import type { LogContents } from './contents.js';
@@ -26,11 +27,13 @@ import {
   SEGMENT_BYTES_DEFAULT,
   SEGMENT_BYTES_MAX,
   SEGMENT_BYTES_MIN,
+  segmentName,
 } from './format.js';
 import { Keeper, type KeptLog, type Later } from './keeper.js';
 import type { LogPosition, Marks } from './marks.js';
 import { NodeFiles } from './node_files.js';
 import { type RecoveredLog, recoverLog } from './portable_recovery.js';
+import type { OpenFiles } from './segment_file.js';
 import type { SpareSegments } from './spare_segments.js';
 
 const BLOCK_BYTES = 4096;
@@ -100,6 +103,7 @@ class PortableLog implements LogEngine, KeptLog {
   /** The segment being written. Those before it are complete. */
   active: number;
   durable: LogPosition;
+  private readonly open_files: OpenFiles;
   private readonly segment_bytes: number;
   private readonly sync: boolean;
   private readonly lock: FolderLock;
@@ -125,7 +129,7 @@ class PortableLog implements LogEngine, KeptLog {
     recovery: RecoveryReport,
     later: Later,
   ) {
-    const { contents, spares, marks, missing, marks_lost, tail } = recovered;
+    const { contents, open_files, spares, marks, missing, marks_lost, tail } = recovered;
     this.folder = options.folder;
     this.identity = options.identity;
     this.segment_bytes = options.segment_bytes;
@@ -133,6 +137,7 @@ class PortableLog implements LogEngine, KeptLog {
     this.files = files;
     this.lock = lock;
     this.contents = contents;
+    this.open_files = open_files;
     this.spares = spares;
     this.marks = marks;
     this.missing = missing;
@@ -328,9 +333,9 @@ class PortableLog implements LogEngine, KeptLog {
     const { file, size_bytes } = this.contents.segment(batch.segment);
     const end = batch.start + batch.used_bytes;
     assert(end <= size_bytes, 'a batch lies within its segment');
-    await file.write([batch.buffer.subarray(0, batch.used_bytes)], batch.start);
+    await file.writable.write([batch.buffer.subarray(0, batch.used_bytes)], batch.start);
     if (this.sync) {
-      await file.sync();
+      await file.writable.sync();
       this.syncs++;
     }
     // The keeper may have failed meanwhile: then nothing is reported durable any more.
@@ -353,8 +358,11 @@ class PortableLog implements LogEngine, KeptLog {
     this.starving = false;
     const file = await this.spares.take(id);
     this.spares.taken();
-    this.contents.addSegment(id, file, this.segment_bytes);
+    const { file: sealed } = this.contents.segment(this.active);
+    this.contents.addSegment(id, this.open_files.hold(join(this.folder, segmentName(id)), file), this.segment_bytes);
     this.active = id;
+    // From now on it is only read.
+    await sealed.release();
     this.keeper.wake();
   }
 

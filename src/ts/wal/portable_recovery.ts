@@ -19,6 +19,7 @@ import {
   writeRecordHeader,
 } from './format.js';
 import { type FoundMarks, MARKS_NAME, Marks, type MarksRecord, SEGMENTS_MAX, UNFINISHED_MARKS_NAME } from './marks.js';
+import { OpenFiles, type SegmentFile } from './segment_file.js';
 import { durableEnd, listSegments } from './segment_list.js';
 import { type ScannedRecord, scanSegment } from './segment_scan.js';
 import { type SpareOptions, SpareSegments } from './spare_segments.js';
@@ -28,6 +29,7 @@ const WIPE_BYTES = 1024 * 1024;
 
 export interface RecoveredLog {
   readonly contents: LogContents;
+  readonly open_files: OpenFiles;
   readonly spares: SpareSegments;
   readonly marks: Marks;
   readonly report: Omit<RecoveryReport, 'elapsed_ms'>;
@@ -55,10 +57,17 @@ export async function recoverLog(files: LogFiles, options: SpareOptions): Promis
   }
 }
 
+interface FoundSegment {
+  readonly file: SegmentFile;
+  readonly content: Buffer;
+  readonly header: SegmentHeader | null;
+}
+
 class Recovery {
   private readonly files: LogFiles;
   private readonly options: SpareOptions;
   private readonly contents = new LogContents();
+  private readonly open_files: OpenFiles;
   private readonly spares: SpareSegments;
   private marks: Marks | null = null;
   private readonly corrupt: CorruptRecord[] = [];
@@ -71,6 +80,7 @@ class Recovery {
   constructor(files: LogFiles, options: SpareOptions) {
     this.files = files;
     this.options = options;
+    this.open_files = new OpenFiles(files);
     this.spares = new SpareSegments(files, options);
   }
 
@@ -97,17 +107,21 @@ class Recovery {
         this.put(id, content, record);
       });
       this.noteCorrupt(id, scan.corrupt);
-      if (id !== ids.at(-1)) continue;
+      if (id !== ids.at(-1)) {
+        await file.release();
+        continue;
+      }
       this.torn_bytes = scan.torn_bytes;
-      await wipe(file, scan.end, scan.torn_bytes);
+      await wipe(file.writable, scan.end, scan.torn_bytes);
       const end: LogTail = { segment: id, offset: scan.end, link: scan.link, sealed: false };
-      if (!scan.ended) tail = await this.goOn(file, end, header, content, next);
+      if (!scan.ended) tail = await this.goOn(file.writable, end, header, content, next);
       if (tail !== end && next === id + 1) sealed = { ...end, sealed: true };
       // Records that are not known to be durable may have been read from memory whose sync never came, or failed: then no other
       // sync would write them. The caller will build on them.
       const unsure = content.subarray(Math.max(durable_end, SEGMENT_HEADER_BYTES), scan.end);
-      if (unsure.length > 0) await file.write([unsure], scan.end - unsure.length);
-      await file.sync();
+      if (unsure.length > 0) await file.writable.write([unsure], scan.end - unsure.length);
+      await file.writable.sync();
+      if (tail !== end) await file.release();
     }
     const marks_lost =
       (found?.record?.lost ?? false) || ((found?.record ?? null) === null && versions >= FORMAT_VERSION);
@@ -116,10 +130,10 @@ class Recovery {
     const marks = await this.startMarks(missing, marks_lost);
     if (!(await this.startTail(names, tail.segment, missing.length, sealed === null))) tail = sealed ?? tail;
     await marks.write({ ...this.marksRecord(missing, marks_lost), durable: tail });
-    const { contents, spares, records, bytes, torn_bytes } = this;
+    const { contents, open_files, spares, records, bytes, torn_bytes } = this;
     const damaged_marks = found?.damaged ?? 0;
     const report = { segments: ids.length, records, bytes, torn_bytes, corrupt: open, damaged_marks };
-    return { contents, spares, marks, report, tail, missing, marks_lost };
+    return { contents, open_files, spares, marks, report, tail, missing, marks_lost };
   }
 
   async closeFiles(): Promise<void> {
@@ -134,21 +148,23 @@ class Recovery {
     return found;
   }
 
-  private async readSegment(id: number): Promise<{ file: LogFile; content: Buffer; header: SegmentHeader | null }> {
+  private async readSegment(id: number): Promise<FoundSegment> {
     const { folder, identity } = this.options;
-    const file = await this.files.open(join(folder, segmentName(id)));
+    const path = join(folder, segmentName(id));
+    const file = await this.files.open(path);
     const size_bytes = await file.size().catch(async (error: unknown) => {
       await file.close();
       throw error;
     });
-    this.contents.addSegment(id, file, size_bytes);
+    const segment_file = this.open_files.hold(path, file);
+    this.contents.addSegment(id, segment_file, size_bytes);
     if (this.buffer.length < size_bytes) this.buffer = Buffer.from(new ArrayBuffer(size_bytes));
     const content = this.buffer.subarray(0, size_bytes);
     const filled = await file.read(content, 0);
     assert(filled === size_bytes, 'a file is read to its end');
     const header = checkSegmentHeader(content, identity, id);
     if (header === null) this.noteCorrupt(id, [{ segment: id, offset: 0, group: null, instance: null }]);
-    return { file, content, header };
+    return { file: segment_file, content, header };
   }
 
   private put(segment: number, content: Buffer, record: ScannedRecord): void {
@@ -226,7 +242,8 @@ class Recovery {
     }
     const file = await this.spares.take(id);
     this.spares.taken();
-    this.contents.addSegment(id, file, this.options.segment_bytes);
+    const { folder, segment_bytes } = this.options;
+    this.contents.addSegment(id, this.open_files.hold(join(folder, segmentName(id)), file), segment_bytes);
     return true;
   }
 

@@ -23,7 +23,7 @@ export interface ReadRecord extends PlacedRecord {
 }
 
 export class SegmentReader {
-  private readonly file: LogFile;
+  private readonly file: Pick<LogFile, 'read'>;
   private readonly segment: number;
   private readonly seed: number;
   private size_bytes: number;
@@ -31,7 +31,7 @@ export class SegmentReader {
   private window_start = 0;
   private offset = SEGMENT_HEADER_BYTES;
 
-  constructor(file: LogFile, segment: number, identity: Uint8Array, size_bytes: number) {
+  constructor(file: Pick<LogFile, 'read'>, segment: number, identity: Uint8Array, size_bytes: number) {
     this.file = file;
     this.segment = segment;
     this.seed = segmentSeed(identity, segment);

@@ -122,9 +122,16 @@ export class SpareSegments {
   private async openBlank(path: string): Promise<LogFile> {
     const retired = this.retired[0];
     if (retired !== undefined) {
-      await this.files.rename(join(this.options.folder, retiredSegmentName(retired)), path);
+      const old_path = join(this.options.folder, retiredSegmentName(retired));
+      const file = await this.files.open(old_path);
+      try {
+        await this.files.rename(old_path, path);
+      } catch (error) {
+        await file.close();
+        throw error;
+      }
       this.retired.shift();
-      return this.files.open(path);
+      return file;
     }
     const file = await this.files.create(path);
     try {

@@ -2,7 +2,7 @@
 //! exploration of crashes that does not find them proves nothing about the engine that it passes.
 
 use super::sim_files::name_of;
-use phxqueue_wal::files::{LogFile, LogFiles};
+use phxqueue_wal::files::{Folder, LogFile, LogFiles};
 use phxqueue_wal::marks::MARKS_NAME;
 use std::io;
 use std::path::Path;
@@ -133,7 +133,7 @@ impl LogFiles for BrokenFiles {
         self.files.unlink(path)
     }
 
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
         self.broken.begin()?;
         let spare_taken = std::mem::take(&mut self.broken.memory().spare_taken);
         match self.broken.mistake {

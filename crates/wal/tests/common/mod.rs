@@ -13,7 +13,7 @@ pub mod sim_files;
 
 use phxqueue_wal::engine::{Event, Log, Options, Record};
 use phxqueue_wal::error::{LogError, Result};
-use phxqueue_wal::files::{LogFile, LogFiles, RealFiles};
+use phxqueue_wal::files::{Folder, LogFile, LogFiles, RealFiles};
 use phxqueue_wal::format::{KIND_ENTRY, KIND_STATE};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -141,6 +141,9 @@ struct Switch {
     log: Vec<String>,
     /// Bytes that reads asked for.
     read_bytes: usize,
+    /// Files that are open, and how many of them there may be.
+    open: usize,
+    open_max: Option<usize>,
 }
 
 #[derive(Clone, Default)]
@@ -175,6 +178,22 @@ impl Faults {
         self.switch.lock().unwrap().failed
     }
 
+    /// How many files may be open at once; no limit where None.
+    pub fn set_open_max(&self, open_max: Option<usize>) {
+        self.switch.lock().unwrap().open_max = open_max;
+    }
+
+    /// How many files are open.
+    pub fn open_files(&self) -> usize {
+        self.switch.lock().unwrap().open
+    }
+
+    fn check_descriptors(&self) -> io::Result<()> {
+        let switch = self.switch.lock().unwrap();
+        let lacks = switch.open_max.is_some_and(|open_max| switch.open >= open_max);
+        if lacks { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
+    }
+
     /// Bytes that reads asked for since the last call of this.
     pub fn take_read_bytes(&self) -> usize {
         std::mem::take(&mut self.switch.lock().unwrap().read_bytes)
@@ -199,6 +218,7 @@ impl Faults {
     }
 
     fn noted(&self, file: Arc<dyn LogFile>, path: &Path) -> Arc<dyn LogFile> {
+        self.switch.lock().unwrap().open += 1;
         Arc::new(FaultyFile { file, path: path.to_path_buf(), faults: self.clone() })
     }
 }
@@ -213,6 +233,7 @@ impl LogFiles for Faults {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        self.check_descriptors()?;
         Ok(self.noted(RealFiles.open(path)?, path))
     }
 
@@ -221,6 +242,7 @@ impl LogFiles for Faults {
         if self.switch.lock().unwrap().full {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
+        self.check_descriptors()?;
         Ok(self.noted(RealFiles.create(path)?, path))
     }
 
@@ -234,8 +256,8 @@ impl LogFiles for Faults {
         RealFiles.unlink(path)
     }
 
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.note("sync_folder", folder)?;
+    fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+        self.note("sync_folder", folder.path())?;
         RealFiles.sync_folder(folder)
     }
 }
@@ -244,6 +266,12 @@ struct FaultyFile {
     file: Arc<dyn LogFile>,
     path: PathBuf,
     faults: Faults,
+}
+
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        self.faults.switch.lock().unwrap().open -= 1;
+    }
 }
 
 impl LogFile for FaultyFile {

@@ -7,7 +7,7 @@ use super::crash_ledger::{Ledger, Violation};
 use super::random::Random;
 use super::sim_disk::{InodeId, SimDisk};
 use phxqueue_wal::error::LogError;
-use phxqueue_wal::files::{LogFile, LogFiles};
+use phxqueue_wal::files::{Folder, LogFile, LogFiles};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
@@ -260,7 +260,7 @@ impl LogFiles for SimFiles {
         self.call(CallKind::Unlink, name_of(path), |disk| disk.unlink(name_of(path)))
     }
 
-    fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
+    fn sync_folder(&self, _folder: &Folder) -> io::Result<()> {
         let covered = self.call(CallKind::SyncFolder, "", |disk| Ok(disk.begin_sync_folder()))?;
         self.alive()?.disk.settle_folder(&covered);
         Ok(())
