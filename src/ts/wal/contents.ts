@@ -6,7 +6,7 @@ import { RECORD_HEADER_BYTES, recordBytes, SEGMENT_HEADER_BYTES } from './format
 import type { SegmentFile } from './segment_file.js';
 import { StateTable } from './state_table.js';
 
-/** A segment file and how much of it lives. */
+/** A segment file and how much of it lives. Its counts are changed by `LogContents` only, which keeps sums of them. */
 export interface Segment {
   readonly id: number;
   readonly file: SegmentFile;
@@ -42,6 +42,10 @@ export class LogContents {
   readonly segments = new Map<number, Segment>();
   private size_bytes = 0;
   private live = 0;
+  /** How many segments are dead. The newest may be among them. */
+  private dead = 0;
+  /** How many are condemned. */
+  private condemned = 0;
   private readonly unlive = (id: number, offset: number, body_bytes: number): void => {
     const segment = this.segment(id);
     const bytes = recordBytes(body_bytes);
@@ -49,6 +53,7 @@ export class LogContents {
     segment.live_bytes -= bytes;
     segment.damaged.delete(offset);
     this.live -= bytes;
+    if (isDead(segment)) this.dead++;
   };
 
   /** Bytes of the records that live. */
@@ -79,12 +84,26 @@ export class LogContents {
     const segment: Segment = { id, file, size_bytes, ...counts, condemned: false, retired: false };
     this.segments.set(id, segment);
     this.size_bytes += size_bytes;
+    this.dead++;
     return segment;
   }
 
-  removeSegment({ id, size_bytes }: Segment): void {
-    this.segments.delete(id);
-    this.size_bytes -= size_bytes;
+  removeSegment(segment: Segment): void {
+    this.segments.delete(segment.id);
+    this.size_bytes -= segment.size_bytes;
+    if (isDead(segment)) this.dead--;
+    if (segment.condemned) this.condemned--;
+  }
+
+  /** Something in the segment cannot be read, and nobody knows what it is. */
+  noteUnreadable(segment: Segment): void {
+    if (isDead(segment)) this.dead--;
+    segment.unreadable++;
+  }
+
+  /** The live record at this place is damaged. */
+  noteDamaged(segment: Segment, offset: number): void {
+    segment.damaged.add(offset);
   }
 
   /** Takes the record in place of an older one of the same key. A state record needs its `body`, null if damaged. */
@@ -92,6 +111,7 @@ export class LogContents {
     const { kind, group, instance, segment: id, offset, body_bytes } = record;
     const segment = this.segment(id);
     const bytes = recordBytes(body_bytes);
+    if (isDead(segment)) this.dead--;
     segment.live_records++;
     segment.live_bytes += bytes;
     this.live += bytes;
@@ -120,9 +140,9 @@ export class LogContents {
 
   /** Segments before `active` in which nothing lives. */
   deadBefore(active: number): Segment[] {
-    return [...this.segments.values()].filter((segment) => {
-      return segment.id < active && segment.live_records === 0 && segment.unreadable === 0;
-    });
+    // Asked at each commit, of a log that may have thousands of segments.
+    if (this.dead === (isDead(this.segment(active)) ? 1 : 0)) return [];
+    return [...this.segments.values()].filter((segment) => segment.id < active && isDead(segment));
   }
 
   /** Damaged records without a key hold no segment any more: what lives there besides is to be moved. */
@@ -130,6 +150,8 @@ export class LogContents {
     for (const segment of this.segments.values()) {
       if (segment.unreadable === 0) continue;
       segment.unreadable = 0;
+      if (isDead(segment)) this.dead++;
+      if (!segment.condemned) this.condemned++;
       segment.condemned = true;
     }
   }
@@ -141,6 +163,7 @@ export class LogContents {
   sparseBefore(active: number, slack_bytes: number): Segment | null {
     const { size_bytes, live_bytes } = this.segment(active);
     const sparse = this.size_bytes - size_bytes > 2 * (this.live - live_bytes) + slack_bytes;
+    if (!sparse && this.condemned === 0) return null;
     let sparsest: Segment | null = null;
     for (const segment of this.segments.values()) {
       if (segment.id >= active || segment.unreadable > 0 || segment.damaged.size > 0) continue;
@@ -158,6 +181,10 @@ export class LogContents {
   private placeOf(kind: number, group: number, instance: number): { segment: number; offset: number } | null {
     return kind === RecordKind.entry ? this.entries.get(group, instance) : this.states.place(group, instance);
   }
+}
+
+function isDead({ live_records, unreadable }: Segment): boolean {
+  return live_records === 0 && unreadable === 0;
 }
 
 /**

@@ -232,7 +232,7 @@ export class Keeper {
     if (portion.length > 0) return this.copy(this.rewriting, portion);
     this.rewriting = null;
     // What still lives there should have been found.
-    if (segment.live_records > 0 && segment.damaged.size === 0 && !skipped) segment.unreadable++;
+    if (segment.live_records > 0 && segment.damaged.size === 0 && !skipped) contents.noteUnreadable(segment);
     return segment.live_records === 0;
   }
 
@@ -246,7 +246,7 @@ export class Keeper {
       if (isLackOfDescriptors(record)) return null;
       if (record instanceof Error) {
         // Cannot be read: neither copied nor dropped, the segment stays.
-        segment.unreadable++;
+        contents.noteUnreadable(segment);
         break;
       }
       if (record === null) break;
@@ -255,7 +255,7 @@ export class Keeper {
       const state = kind === RecordKind.state ? (contents.states.place(group, instance)?.body ?? null) : null;
       const body = kind === RecordKind.state ? state : record.body;
       if (body === null) {
-        segment.damaged.add(offset);
+        contents.noteDamaged(segment, offset);
         break;
       }
       portion.push({ kind: record.kind, group, instance, body: [body], offset });

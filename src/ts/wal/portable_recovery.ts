@@ -175,13 +175,13 @@ class Recovery {
     const isState = kind === RecordKind.state && !damaged;
     const body = isState ? Buffer.from(content.subarray(start, start + body_bytes)) : null;
     this.contents.put({ ...record, segment }, body);
-    if (damaged) this.contents.segment(segment).damaged.add(offset);
+    if (damaged) this.contents.noteDamaged(this.contents.segment(segment), offset);
   }
 
   private noteCorrupt(id: number, corrupt: readonly CorruptRecord[]): void {
     for (const { segment, offset, group, instance } of corrupt) {
       this.corrupt.push({ segment, offset, group, instance });
-      if (group === null) this.contents.segment(id).unreadable++;
+      if (group === null) this.contents.noteUnreadable(this.contents.segment(id));
     }
   }
 
