@@ -75,10 +75,6 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// Bytes of the records that are not superseded or truncated.
     pub live_bytes: u64,
-    /// Records appended since the log was opened.
-    pub appended_records: u64,
-    /// Bytes that these took.
-    pub appended_bytes: u64,
     /// Bytes of records that were copied out of sparse segments.
     pub rewritten_bytes: u64,
     /// Calls of fdatasync for appends.
@@ -164,8 +160,6 @@ impl Log {
             keeper: KeeperState::new(durable, tail.sealed),
             settle_calls: 0,
             settled_calls: 0,
-            appended_records: 0,
-            appended_bytes: 0,
             syncs: 0,
         };
         if state.low_on_space {
@@ -212,11 +206,7 @@ impl Log {
     /// Copies the records into the queue, all of them or none. Errors: SizeTooLarge, FastReject, Full, Poisoned,
     /// Closed.
     pub fn append(&self, records: &[Record]) -> Result<()> {
-        self.shared.append(|state| {
-            state.appended_bytes += state.queue.append(records, !state.low_on_space)?;
-            state.appended_records += records.len() as u64;
-            Ok(())
-        })
+        self.shared.append(|state| state.queue.append(records, !state.low_on_space))
     }
 
     /// The same of several appends that were promised to be taken: what has no space yet waits for it. Errors:
@@ -224,8 +214,7 @@ impl Log {
     pub fn append_accepted<'a>(&self, appends: impl Iterator<Item = &'a [Record<'a>]>) -> Result<()> {
         self.shared.append(|state| {
             for records in appends {
-                state.appended_bytes += state.queue.append_accepted(records)?;
-                state.appended_records += records.len() as u64;
+                state.queue.append_accepted(records)?;
             }
             Ok(())
         })
@@ -282,8 +271,6 @@ impl Log {
             segments: segments.len() as u64,
             disk_bytes: segments.size_bytes() + beside,
             live_bytes: segments.live_bytes(),
-            appended_records: state.appended_records,
-            appended_bytes: state.appended_bytes,
             rewritten_bytes: state.keeper.rewritten_bytes,
             syncs: state.syncs,
             index_bytes: state.contents.entries.bytes(),

@@ -93,9 +93,9 @@ impl AppendQueue {
         self.batches.is_empty()
     }
 
-    /// Frames the records behind all others if they may be taken. Returns the framed bytes; an error (SizeTooLarge,
-    /// FastReject, Full if they need another segment and may not `rotate`) changes nothing.
-    pub fn append(&mut self, records: &[Record], rotate: bool) -> Result<u64> {
+    /// Frames the records behind all others if they may be taken. An error (SizeTooLarge, FastReject, Full if they need
+    /// another segment and may not `rotate`) changes nothing.
+    pub fn append(&mut self, records: &[Record], rotate: bool) -> Result<()> {
         let bytes = self.measure(records)?;
         if self.pending_bytes + bytes > PENDING_BYTES_MAX {
             let message = format!("{} bytes wait for the disk (limit {PENDING_BYTES_MAX})", self.pending_bytes);
@@ -105,12 +105,18 @@ impl AppendQueue {
             let message = "the newest segment of the log is full, and the disk has no space for another";
             return Err(LogError::new(ErrorCode::Full, message));
         }
-        self.append_accepted(records)
+        self.append_measured(records, bytes);
+        Ok(())
     }
 
     /// The same of records that were promised to be taken: only SizeTooLarge refuses them.
-    pub fn append_accepted(&mut self, records: &[Record]) -> Result<u64> {
+    pub fn append_accepted(&mut self, records: &[Record]) -> Result<()> {
         let bytes = self.measure(records)?;
+        self.append_measured(records, bytes);
+        Ok(())
+    }
+
+    fn append_measured(&mut self, records: &[Record], bytes: u64) {
         self.make_room(bytes, 0);
         let index = self.open_batch(bytes, 0);
         for (number, record) in records.iter().enumerate() {
@@ -118,7 +124,6 @@ impl AppendQueue {
             self.frame(index, flags, record);
         }
         self.batches[index].appends += 1;
-        Ok(bytes)
     }
 
     /// Appends copies of records that lie in the segment `copied_from`, each for itself, in batches of their own. There

@@ -91,8 +91,6 @@ pub(crate) struct State {
     /// Calls of `settle` so far, and how many of them were answered.
     pub settle_calls: u64,
     pub settled_calls: u64,
-    pub appended_records: u64,
-    pub appended_bytes: u64,
     pub syncs: u64,
 }
 

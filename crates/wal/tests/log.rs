@@ -171,7 +171,7 @@ fn what_does_not_fit_into_a_segment_changes_nothing() {
     let log = log.unwrap();
     let large = vec![0; 8192 - 4096 - 80 + 1];
     assert_eq!(log.append(&[entry(1, 1, &[&large])]).unwrap_err().code, ErrorCode::SizeTooLarge);
-    assert_eq!(log.stats().appended_records, 0);
+    assert_eq!(log.stats().live_bytes, 0);
     let fitting = &large[1..];
     waiter.append(&log, &[entry(1, 1, &[fitting])]).unwrap();
     assert_eq!(bodies(&log, 1), [(1, fitting.to_vec())]);
