@@ -6,7 +6,7 @@ import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { recordBytes } from '../../src/ts/wal/format.js';
 import { openPortable } from '../../src/ts/wal/portable.js';
 import { FailingFiles } from './failing_files.js';
-import { append, entry, identity, temporaryFolder } from './fixture.js';
+import { append, engines, entry, folderInMemory, identity, open, temporaryFolder } from './fixture.js';
 
 const ROUNDS = 40;
 /** As entry_reader.ts has it. */
@@ -54,3 +54,24 @@ test('of few groups that take turns one is fetched by few reads', async (t) => {
   t.is((await log.readRange(2, 1, ROUNDS, 1e9)).length, ROUNDS);
   t.is(files.reads, 1);
 });
+
+for (const engine of engines) {
+  test(`${engine}: a log is closed when the reads that are under way have ended`, async (t) => {
+    const folder = join(folderInMemory(t), 'log');
+    const log = await open(t, engine, folder, { segment_bytes: 32 * 1024 * 1024 });
+    const body = Buffer.alloc(1024 * 1024, 'x');
+    for (let instance = 1; instance <= 30; instance++) await append(log, entry(1, instance, body));
+    let ended = 0;
+    const reads = Array.from({ length: 6 }, async () => {
+      const entries = await log.readRange(1, 1, 30, 1e9);
+      ended++;
+      return entries.length;
+    });
+    await log.close();
+    t.is(ended, 6);
+    t.deepEqual(
+      await Promise.all(reads),
+      Array.from({ length: 6 }, () => 30),
+    );
+  });
+}

@@ -167,14 +167,8 @@ impl NativeLog {
         self.log.forget_damage();
     }
 
-    #[napi(ts_return_type = "Promise<NativeEntries>")]
-    pub fn read_range(&self, group: u32, from: i64, through: i64, bytes_max: f64) -> Result<AsyncTask<Read>> {
-        let plan = self.log.plan_read(group, from as u64, through as u64, bytes_max as u64);
-        Ok(AsyncTask::new(Read { plan: plan.map_err(js_error)? }))
-    }
-
-    #[napi(ts_return_type = "Buffer | null")]
-    pub fn read_cached<'env>(
+    #[napi(ts_return_type = "Buffer | Promise<NativeEntries>")]
+    pub fn read_range<'env>(
         &self,
         env: &'env Env,
         group: u32,
@@ -182,19 +176,19 @@ impl NativeLog {
         through: i64,
         bytes_max: f64,
         mut places: Float64ArraySlice,
-    ) -> Result<Option<Unknown<'env>>> {
+    ) -> Result<Unknown<'env>> {
         let plan = self.log.plan_read(group, from as u64, through as u64, bytes_max as u64).map_err(js_error)?;
         // SAFETY: the array is the caller's scratch, and nobody else touches it while this call runs.
         let places = unsafe { places.as_mut() };
         if plan.bytes() > CACHED_READ_BYTES_MAX || places.len() < 1 + PLACE_FIELDS * plan.entries() {
-            return Ok(None);
+            return read_later(env, plan);
         }
         let (mut bytes, value) = new_buffer(env, plan.bytes())?;
-        let Some(found) = plan.read_cached(bytes.as_mut()) else { return Ok(None) };
+        let Some(found) = plan.read_cached(bytes.as_mut()) else { return read_later(env, plan) };
         let found = found.map_err(js_error)?;
         places[0] = found.len() as f64;
         places[1..].iter_mut().zip(flatten(&found)).for_each(|(place, value)| *place = value);
-        Ok(Some(value))
+        Ok(value)
     }
 
     #[napi]
@@ -225,6 +219,15 @@ impl NativeLog {
 const CACHED_READ_BYTES_MAX: usize = 1024 * 1024;
 /// Instance, start and length of a body.
 const PLACE_FIELDS: usize = 3;
+
+/// A promise of what another thread reads.
+fn read_later(env: &Env, plan: ReadPlan) -> Result<Unknown<'_>> {
+    // SAFETY: the value is of this call.
+    unsafe {
+        let promise = ToNapiValue::to_napi_value(env.raw(), AsyncTask::new(Read { plan }))?;
+        Ok(Unknown::from_raw_unchecked(env.raw(), promise))
+    }
+}
 
 /// A Buffer, and its bytes for the length of the call that makes it.
 fn new_buffer<'env>(env: &'env Env, bytes: usize) -> Result<(BufferBytes, Unknown<'env>)> {

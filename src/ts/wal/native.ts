@@ -4,7 +4,13 @@ import { type AppendDone, PENDING_BYTES_MAX } from './append_queue.js';
 import type { InstanceBounds, LogEngine, LogEntry, LogOptions, LogRecord, LogStats, RecoveryReport } from './engine.js';
 import { checkKey, RECORD_HEADER_BYTES, recordBytes, SEGMENT_BYTES_DEFAULT, SEGMENT_HEADER_BYTES } from './format.js';
 import { GatheredAppends } from './native_appends.js';
-import { fromNativeError, loadNative, type NativeBinding, type NativeLog } from './native_binding.js';
+import {
+  fromNativeError,
+  loadNative,
+  type NativeBinding,
+  type NativeEntries,
+  type NativeLog,
+} from './native_binding.js';
 import { PendingAppends } from './native_pending.js';
 import { checkOptions } from './portable.js';
 
@@ -41,6 +47,8 @@ class NativeEngine implements LogEngine {
   /** Scratch of `append` and `readRange`. */
   private readonly body_bytes: number[] = [];
   private readonly places = new Float64Array(1 + CACHED_ENTRIES_MAX * PLACE_FIELDS);
+  /** Those that are under way on other threads. */
+  private readonly reads = new Set<Promise<NativeEntries>>();
   /** The addon keeps the process alive. */
   private held = false;
   private closing: Promise<void> | null = null;
@@ -112,12 +120,17 @@ class NativeEngine implements LogEngine {
 
   async readRange(group: number, from: number, through: number, bytes_max: number): Promise<LogEntry[]> {
     this.checkOpen();
-    const cached = translated(() => this.log.readCached(group, from, through, bytes_max, this.places));
-    if (cached !== null) return entriesIn(cached, this.places, 1, this.places[0] ?? 0);
-    const { bytes, places } = await this.log.readRange(group, from, through, bytes_max).catch((error: unknown) => {
+    const read = translated(() => this.log.readRange(group, from, through, bytes_max, this.places));
+    if (read instanceof Uint8Array) return entriesIn(read, this.places, 1, this.places[0] ?? 0);
+    this.reads.add(read);
+    try {
+      const { bytes, places } = await read;
+      return entriesIn(bytes, places, 0, places.length / PLACE_FIELDS);
+    } catch (error) {
       throw fromNativeError(error);
-    });
-    return entriesIn(bytes, places, 0, places.length / PLACE_FIELDS);
+    } finally {
+      this.reads.delete(read);
+    }
   }
 
   truncate(group: number, before: number): void {
@@ -159,6 +172,8 @@ class NativeEngine implements LogEngine {
 
   private async shutDown(): Promise<void> {
     this.flush();
+    // Here, not in the addon: whoever waited there would hold a thread that the reads may need.
+    await Promise.allSettled(this.reads);
     await this.log.close().catch((error: unknown) => {
       throw fromNativeError(error);
     });

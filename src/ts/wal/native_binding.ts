@@ -64,12 +64,17 @@ export interface NativeLog {
   /** Keeps the process alive until `rest`: something is pending. */
   hold(): void;
   rest(): void;
-  readRange(group: number, from: number, through: number, bytesMax: number): Promise<NativeEntries>;
   /**
-   * The same of what is in memory, null if not all of it is, or if it is much. `places` gets the number of entries, then
-   * instance, start and length of each.
+   * At once what is in memory, unless it is much: then `places` gets the number of entries, then instance, start and length of
+   * each. Else a promise.
    */
-  readCached(group: number, from: number, through: number, bytesMax: number, places: Float64Array): Uint8Array | null;
+  readRange(
+    group: number,
+    from: number,
+    through: number,
+    bytesMax: number,
+    places: Float64Array,
+  ): Uint8Array | Promise<NativeEntries>;
   truncate(group: number, before: number): void;
   forgetDamage(): void;
   /** Asks for an answer by `settled` of NativeCommitted, and only so, to keep the order of what is told. */
