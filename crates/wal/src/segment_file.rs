@@ -76,19 +76,22 @@ impl OpenFiles {
 impl SegmentFile {
     /// The file, which stays open as long as the caller has it. It is opened if it is closed.
     pub fn open(self: &Arc<Self>) -> io::Result<Arc<dyn LogFile>> {
-        self.used.store(self.open_files.next_use(), Ordering::Relaxed);
+        if let Some(file) = self.if_open() {
+            return Ok(file);
+        }
+        // Without its mutex: others may be closed for it.
+        let opened = self.open_anew()?;
         let mut handle = lock(&self.handle);
         if let Some(file) = &handle.file {
             return Ok(Arc::clone(file));
         }
-        let file = self.open_anew()?;
-        handle.file = Some(Arc::clone(&file));
+        handle.file = Some(Arc::clone(&opened));
         let held = handle.held;
         drop(handle);
         if !held {
             self.open_files.add(self);
         }
-        Ok(file)
+        Ok(opened)
     }
 
     /// The file if it is open.
@@ -98,11 +101,10 @@ impl SegmentFile {
     }
 
     /// Opens it and keeps it open: whoever reads it does not depend on its name any more.
-    pub fn hold(&self) -> io::Result<()> {
+    pub fn hold(self: &Arc<Self>) -> io::Result<()> {
+        let opened = self.open()?;
         let mut handle = lock(&self.handle);
-        if handle.file.is_none() {
-            handle.file = Some(self.open_anew()?);
-        }
+        handle.file.get_or_insert(opened);
         handle.held = true;
         Ok(())
     }
