@@ -148,6 +148,7 @@ impl Log {
             contents,
             spares,
             active: tail.segment,
+            written: durable,
             durable,
             in_work: InWork::None,
             missing,
@@ -289,9 +290,11 @@ impl Log {
         self.shared.keeper_wake.notify_one();
         let Ok(mut marks) = keeper.join() else { panic!("the keeper ends in order") };
         assert!(ended.is_ok(), "the writing thread ends in order");
+        let failed = self.shared.state().failure.is_some();
+        let synced = if failed { Ok(()) } else { self.shared.sync_written() };
         let mut state = self.shared.state();
         let record = state.marks_record(&[]);
-        let written = if state.failure.is_none() { marks.write_clean(record) } else { Ok(()) };
+        let written = synced.and_then(|()| if failed { Ok(()) } else { marks.write_clean(record) });
         // Closes the files, but for those that a plan still holds.
         state.contents.segments = Segments::default();
         state.spares = SpareSegments::default();

@@ -116,10 +116,14 @@ impl Keeper {
 
     fn remove_dead(&mut self) -> Result<bool> {
         let state = self.shared.state();
-        let dead = state.contents.dead_before(state.active);
-        if dead.is_empty() {
+        if !state.contents.has_dead_before(state.active) {
             return Ok(false);
         }
+        drop(state);
+        // What was moved out of them must be durable.
+        self.shared.sync_written().map_err(|error| poisoned(&error))?;
+        let state = self.shared.state();
+        let dead = state.contents.dead_before(state.active);
         // First the marks: a file that they list and that is gone is a loss.
         let dead = self.removable(&state, dead);
         let record = state.marks_record(&dead);

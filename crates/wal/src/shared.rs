@@ -73,7 +73,9 @@ pub(crate) struct State {
     pub spares: SpareSegments,
     /// The segment being written. Those before it are complete.
     pub active: u32,
-    /// All before it is durable.
+    /// All before it is written.
+    pub written: LogPosition,
+    /// All before it is durable. Where appends are not synced it lags behind.
     pub durable: LogPosition,
     pub in_work: InWork,
     /// Segments that are gone; the marks go on listing them.
@@ -224,6 +226,22 @@ impl Shared {
         state.keeper.stopped = true;
         self.writer_wake.notify_one();
         self.keeper_wake.notify_one();
+    }
+
+    /// Syncs what is written where appends are not synced: before a segment is begun, so that only the newest one may
+    /// lose records, before segments are removed whose records were moved, and before a clean close.
+    pub fn sync_written(&self) -> io::Result<()> {
+        let state = self.state();
+        let written = state.written;
+        if self.options.sync || written == state.durable {
+            return Ok(());
+        }
+        let file = Arc::clone(&state.contents.segments.get(written.segment).file);
+        drop(state);
+        file.open()?.sync()?;
+        let mut state = self.state();
+        state.durable = state.durable.max(written);
+        Ok(())
     }
 
     pub fn set_low_on_space(&self, state: &mut State, low_on_space: bool) {

@@ -97,7 +97,10 @@ impl Writer {
             return Err(failure.clone());
         }
         let end = batch.start + batch.bytes.len() as u64;
-        state.durable = LogPosition { segment: batch.segment, offset: end as u32 };
+        state.written = LogPosition { segment: batch.segment, offset: end as u32 };
+        if self.shared.options.sync {
+            state.durable = state.written;
+        }
         state.index(&batch);
         state.keeper.copying &= !batch.ends_copies;
         if let Some(batch) = Arc::into_inner(batch) {
@@ -135,7 +138,10 @@ impl Writer {
         };
         state.starving = false;
         drop(state);
-        self.shared.spare_work().take(id).map_err(|error| poisoned(&error))?;
+        self.shared
+            .sync_written()
+            .and_then(|()| self.shared.spare_work().take(id))
+            .map_err(|error| poisoned(&error))?;
         let mut state = self.shared.state();
         state.spares.spare = None;
         // From now on it is only read.

@@ -36,10 +36,15 @@ export interface KeptLog {
   readonly marks_lost: boolean;
   /** The segment being written. */
   readonly active: number;
-  /** All before it is durable. */
+  /** All before it is durable. Where appends are not synced it lags behind. */
   readonly durable: LogPosition;
   /** Adds the keys of the batch that is being written. */
   addKeysInWork(keys: RecordKeys): void;
+  /**
+   * Syncs what is written where appends are not synced: before a segment is begun, so that only the newest one may lose
+   * records, before segments are removed whose records were moved, and before a clean close.
+   */
+  syncWritten(): Promise<void>;
   /** A spare is there, or there is no space for one. */
   spareChanged(): void;
   /** There is something in the queue. */
@@ -163,6 +168,8 @@ export class Keeper {
     const dead: Segment[] = [];
     for (const segment of contents.deadBefore(active)) if (await isFree(segment)) dead.push(segment);
     if (dead.length === 0) return false;
+    // What was moved out of them must be durable.
+    await this.log.syncWritten();
     // First the marks: a file that they list and that is gone is a loss.
     const record = this.marksRecord(dead);
     await marks.write(record);

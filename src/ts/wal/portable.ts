@@ -103,6 +103,8 @@ class PortableLog implements LogEngine, KeptLog {
   /** The segment being written. Those before it are complete. */
   active: number;
   durable: LogPosition;
+  /** All before it is written. */
+  private written: LogPosition;
   private readonly open_files: OpenFiles;
   private readonly segment_bytes: number;
   private readonly sync: boolean;
@@ -144,7 +146,8 @@ class PortableLog implements LogEngine, KeptLog {
     this.marks_lost = marks_lost;
     this.recovery = recovery;
     this.active = tail.segment;
-    this.durable = { segment: tail.segment, offset: tail.offset };
+    this.written = { segment: tail.segment, offset: tail.offset };
+    this.durable = this.written;
     this.queue = new AppendQueue(options.identity, options.segment_bytes, tail, () => !this.low_on_space);
     this.reader = new EntryReader(contents, options.identity);
     this.keeper = new Keeper(this, later, tail.sealed);
@@ -243,6 +246,13 @@ class PortableLog implements LogEngine, KeptLog {
     if (this.in_work !== null) keys.addBatch(this.in_work);
   }
 
+  async syncWritten(): Promise<void> {
+    const { written } = this;
+    if (this.sync || written === this.durable) return;
+    await this.contents.segment(written.segment).file.writable.sync();
+    this.durable = written;
+  }
+
   spareChanged(): void {
     this.tell();
   }
@@ -262,6 +272,7 @@ class PortableLog implements LogEngine, KeptLog {
     await this.keeper.stop();
     await this.reader.whenIdle();
     try {
+      if (this.failure === null) await this.syncWritten();
       if (this.failure === null) await this.marks.writeClean(this.keeper.marksRecord());
     } catch (error) {
       throw ioError('the log is closed, but its marks could not be written', error);
@@ -340,7 +351,8 @@ class PortableLog implements LogEngine, KeptLog {
     }
     // The keeper may have failed meanwhile: then nothing is reported durable any more.
     if (this.failure !== null) throw this.failure;
-    this.durable = { segment: batch.segment, offset: end };
+    this.written = { segment: batch.segment, offset: end };
+    if (this.sync) this.durable = this.written;
     this.index(batch);
     this.queue.recycle(batch);
     this.keeper.wake();
@@ -356,6 +368,7 @@ class PortableLog implements LogEngine, KeptLog {
       await this.changed();
     }
     this.starving = false;
+    await this.syncWritten();
     const file = await this.spares.take(id);
     this.spares.taken();
     const { file: sealed } = this.contents.segment(this.active);
