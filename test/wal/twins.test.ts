@@ -1,7 +1,8 @@
 // Goal: both engines write the same bytes and answer alike. Method: random operations on two logs at once, which change
 // engines at each reopening; after each closing their segments and marks are compared, and the answers with a model in memory.
 // What lies behind the records of a segment, how often the marks were written, and the files beside the log depend on time;
-// and when what lives is moved does where several segments are filled in one turn: from then on only answers are compared.
+// and when what lives is moved does where several segments are filled in one turn: from then on only answers are compared, and of
+// these only such as do not depend on which truncated entries came back.
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
@@ -32,7 +33,8 @@ const body = fc.oneof(
   fc.uint8Array({ maxLength: 40 }),
   fc.integer({ min: 0, max: 3500 }).map((length) => new Uint8Array(length).fill(length)),
 );
-const group = fc.constantFrom(0, 1, 4_000_000_000);
+const GROUPS = [0, 1, 4_000_000_000];
+const group = fc.constantFrom(...GROUPS);
 const instance = fc.oneof({ weight: 9, arbitrary: fc.nat(40) }, { weight: 1, arbitrary: fc.maxSafeNat() });
 const record = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(group, instance, body).map(([g, i, bytes]) => entry(g, i, bytes)) },
@@ -110,12 +112,30 @@ class Twin {
     }
   }
 
+  /** All that can be asked, but for entries of the groups below an instance. */
+  async answers(floors: ReadonlyMap<number, number>): Promise<unknown> {
+    const all = await Promise.all(GROUPS.map((group) => entriesOf(this.log, group)));
+    const entries = all.map((found, at) => {
+      const floor = floors.get(GROUPS[at] ?? 0) ?? 0;
+      return found.filter(([instance]) => instance >= floor);
+    });
+    const states = GROUPS.map((group) => [0, 1, 2].map((slot) => text(this.log.state(group, slot))));
+    return { entries, states };
+  }
+
   /** All that can be asked. */
-  async answers(): Promise<unknown> {
+  async allAnswers(): Promise<unknown> {
     const groups = this.log.groups();
     const entries = await Promise.all(groups.map((group) => entriesOf(this.log, group)));
     const states = groups.map((group) => [0, 1, 2].map((slot) => text(this.log.state(group, slot))));
     return { groups, bounds: groups.map((group) => this.log.bounds(group)), entries, states };
+  }
+
+  /** Whether records were moved, now that nothing is under way. */
+  async hasMoved(): Promise<boolean> {
+    await this.log.settled();
+    this.moved ||= this.log.stats().rewritten_bytes > 0;
+    return this.moved;
   }
 
   async held(group: number): Promise<Map<number, string>> {
@@ -128,8 +148,7 @@ class Twin {
   }
 
   async close(): Promise<void> {
-    await this.log.settled();
-    this.moved ||= this.log.stats().rewritten_bytes > 0;
+    await this.hasMoved();
     await this.log.close();
   }
 
@@ -173,7 +192,9 @@ both('both engines leave the same bytes and give the same answers', async (t) =>
       if (step.type !== 'reopen') continue;
       if (!one.moved && !two.moved) t.deepEqual(one.written(), two.written());
     }
-    t.deepEqual(await one.answers(), await two.answers());
+    const moved = [await one.hasMoved(), await two.hasMoved()];
+    t.deepEqual(await one.answers(truncated), await two.answers(truncated));
+    if (!moved.includes(true)) t.deepEqual(await one.allAnswers(), await two.allAnswers());
     for (const [group, entries] of model.entries) {
       const floor = truncated.get(group) ?? 0;
       const held = await one.held(group);
