@@ -1,3 +1,5 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { PhxError } from '../../src/ts/errors.js';
 import { type Addr, decode, encode, type GetResponse } from '../../src/ts/protocol/messages.js';
@@ -182,4 +184,15 @@ test('items that all acknowledged before the checkpoint are not read again, the 
   t.regex(cluster.lines.join('\n'), /read 1 items of 1 Paxos groups/);
   const after = await new Caller(t, cluster).getAll(0);
   t.deepEqual(after, { prev: last - 1n, items: [[last, 'kept']] });
+});
+
+test('a copy of the high-water marks that was lost while the store was down is told', async (t) => {
+  const cluster = await StoreCluster.start(t, { replicas: 1 });
+  await cluster.close();
+  const path = join(cluster.dataFolder(0), 'log', 'marks');
+  const marks = await readFile(path);
+  marks[42] = (marks[42] ?? 0) ^ 1;
+  await writeFile(path, marks);
+  await cluster.startAll();
+  t.is(cluster.lines.filter((line) => /WARN 1 of the two copies of the log's high-water marks/.test(line)).length, 1);
 });

@@ -193,12 +193,18 @@ export class Store {
       sync: !unsafe_no_sync,
     });
     this.#stops.push(() => log.close());
-    const { segments, records, bytes, torn_bytes, corrupt, elapsed_ms } = log.recovery;
+    const { segments, records, bytes, torn_bytes, corrupt, damaged_marks, elapsed_ms } = log.recovery;
     logger.info(
       `log opened by the ${log.engine} engine in ${Math.round(elapsed_ms)} ms: ` +
         `${records} records, ${bytes} bytes in ${segments} segments`,
     );
     if (torn_bytes > 0) logger.info(`cut ${torn_bytes} bytes of an unfinished write from the end of the log`);
+    if (damaged_marks > 0) {
+      logger.warn(
+        `${damaged_marks} of the two copies of the log's high-water marks were unreadable after a clean stop: written anew; ` +
+          'look after the disk if the machine did not crash during the last start',
+      );
+    }
     for (const { segment, offset, group, instance } of corrupt) {
       const what = group === null ? 'unknown' : `group ${group}, instance ${instance}`;
       logger.error(`damaged record (${what}) at byte ${offset} of segment ${segment}`);
