@@ -106,11 +106,10 @@ function recoveryWithoutSync(files: LogFiles): LogFiles {
     list: () => {
       marks_to_come = 2;
     },
-    write: (name, write) => {
+    sync: (name, sync) => {
       if (name === MARKS_NAME) marks_to_come--;
-      return write();
+      return marks_to_come > 0 && isSegment(name) ? nothing() : sync();
     },
-    sync: (name, sync) => (marks_to_come > 0 && isSegment(name) ? nothing() : sync()),
   });
 }
 

@@ -4,7 +4,7 @@ import { rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { checkSegmentHeader, segmentSeed } from '../../src/ts/wal/format.js';
-import { MARKS_NAME, readMarks } from '../../src/ts/wal/marks.js';
+import { MARKS_NAME, OPENED_AT, readMarks, readSlots } from '../../src/ts/wal/marks.js';
 import { scanSegment } from '../../src/ts/wal/segment_scan.js';
 import {
   append,
@@ -129,6 +129,31 @@ for (const engine of engines) {
       t.is(again.recovery.damaged_marks, 0, 'both copies were written anew');
       await again.close();
     }
+  });
+
+  test(`${engine}: a crash in the first write of the marks after a clean close is no damage`, async (t) => {
+    const files = await closedLog(t, engine, 8192);
+    const closed = files.get(MARKS_NAME) ?? Buffer.alloc(0);
+    const folder = putFiles(join(folderInMemory(t), 'log'), files);
+    const log = await open(t, engine, folder, { segment_bytes: 8192 });
+    const opened = filesOf(folder).get(MARKS_NAME) ?? Buffer.alloc(0);
+    await log.close();
+    // What was written first is there, and of the copy that was written then a part.
+    const torn = Buffer.from(closed);
+    opened.copy(torn, OPENED_AT, OPENED_AT, OPENED_AT + 512);
+    const other = readSlots(opened).findIndex((slot) => slot?.copy.clean === false);
+    torn.fill(0xee, other * 65_536 + 40, other * 65_536 + 60);
+    const crashed = putFiles(join(folderInMemory(t), 'log'), new Map([...files, [MARKS_NAME, torn]]));
+    const again = await open(t, engine, crashed, { segment_bytes: 8192 });
+    t.is(again.recovery.damaged_marks, 0);
+    t.deepEqual(again.recovery.corrupt, []);
+    t.is((await entriesOf(again, 1)).length, 4);
+    await again.close();
+    // That opening says nothing of copies that are lost later.
+    const marks = filesOf(crashed).get(MARKS_NAME) ?? Buffer.alloc(0);
+    marks[42] = (marks[42] ?? 0) ^ 1;
+    const damaged = putFiles(join(folderInMemory(t), 'log'), new Map([...filesOf(crashed), [MARKS_NAME, marks]]));
+    t.is((await open(t, engine, damaged, { segment_bytes: 8192 })).recovery.damaged_marks, 1);
   });
 
   test(`${engine}: the file of a segment that was removed before a crash goes for good`, async (t) => {

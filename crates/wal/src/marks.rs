@@ -28,6 +28,11 @@ const MAGIC: &[u8; 8] = b"PHXQMRK\n";
 const FLAG_CLEAN: u32 = 1;
 const FLAG_LOST: u32 = 2;
 
+/// Behind the first copy, in one sector: a crash tears it nowhere.
+const OPENED_AT: usize = SLOT_BYTES - 512;
+const OPENED_BYTES: usize = 20;
+const OPENED_MAGIC: &[u8; 8] = b"PHXQOPN\n";
+
 /// A position of the log: all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition {
@@ -66,6 +71,8 @@ pub(crate) struct Marks {
     file: Arc<dyn LogFile>,
     identity: Identity,
     sequence: u64,
+    /// Both copies are of a clean close.
+    was_clean: bool,
 }
 
 impl Marks {
@@ -79,7 +86,7 @@ impl Marks {
         let unfinished = folder.path().join(UNFINISHED_MARKS_NAME);
         let file = files.create(&unfinished)?;
         file.write(&[0; MARKS_BYTES], 0)?;
-        let mut marks = Marks { file, identity, sequence: 0 };
+        let mut marks = Marks { file, identity, sequence: 0, was_clean: false };
         marks.write(record)?;
         files.rename(&unfinished, &folder.path().join(MARKS_NAME))?;
         files.sync_folder(folder)?;
@@ -100,11 +107,17 @@ impl Marks {
             let copy = encode_slot(&identity, record, found.sequence);
             file.write(&copy, slot_start(found.sequence)).and_then(|()| file.sync()).map_err(failed)?;
         }
-        Ok((Marks { file, identity, sequence: found.sequence }, found))
+        let was_clean = found.record.as_ref().is_some_and(|record| record.clean);
+        Ok((Marks { file, identity, sequence: found.sequence, was_clean }, found))
     }
 
     /// Writes a copy, durable when this returns.
     pub fn write(&mut self, record: &MarksRecord) -> io::Result<()> {
+        if std::mem::take(&mut self.was_clean) {
+            // One of them is about to be written over: that it is unreadable after a crash is no damage.
+            self.file.write(&encode_opened(self.sequence), OPENED_AT as u64)?;
+            self.file.sync()?;
+        }
         self.sequence += 1;
         let bytes = encode_slot(&self.identity, record, self.sequence);
         self.file.write(&bytes, slot_start(self.sequence))?;
@@ -142,10 +155,26 @@ pub fn read_marks(bytes: &[u8], identity: &Identity) -> Result<FoundMarks> {
             newest = Some(slot);
         }
     }
-    let crash_explains = newest.as_ref().is_some_and(|newest| !newest.record.clean);
+    let opened = read_opened(bytes);
+    let crash_explains = newest.as_ref().is_some_and(|newest| !newest.record.clean || opened == Some(newest.sequence));
     let damaged = if crash_explains { 0 } else { SLOTS as u32 - sound };
     let sequence = newest.as_ref().map_or(0, |newest| newest.sequence);
     Ok(FoundMarks { record: newest.map(|newest| newest.record), damaged, sequence })
+}
+
+/// Says that the log was opened whose clean copy has this number.
+fn encode_opened(sequence: u64) -> Vec<u8> {
+    let mut bytes = OPENED_MAGIC.to_vec();
+    bytes.extend_from_slice(&sequence.to_le_bytes());
+    let crc = crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn read_opened(bytes: &[u8]) -> Option<u64> {
+    let opened = bytes.get(OPENED_AT..OPENED_AT + OPENED_BYTES)?;
+    let sound = opened[..8] == *OPENED_MAGIC && crc32c(&opened[..16]) == u32_at(opened, 16);
+    sound.then(|| u64::from(u32_at(opened, 8)) | (u64::from(u32_at(opened, 12)) << 32))
 }
 
 fn encode_slot(identity: &Identity, record: &MarksRecord, sequence: u64) -> Vec<u8> {

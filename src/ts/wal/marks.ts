@@ -25,6 +25,11 @@ const MAGIC = Buffer.from('PHXQMRK\n', 'latin1');
 const FLAG_CLEAN = 1;
 const FLAG_LOST = 2;
 
+/** Behind the first copy, in one sector: a crash tears it nowhere. */
+export const OPENED_AT = SLOT_BYTES - 512;
+const OPENED_BYTES = 20;
+const OPENED_MAGIC = Buffer.from('PHXQOPN\n', 'latin1');
+
 /** A position of the log: all before it. */
 export interface LogPosition {
   readonly segment: number;
@@ -67,18 +72,21 @@ export class Marks {
   private readonly file: LogFile;
   private readonly identity: Uint8Array;
   private sequence: number;
+  /** Both copies are of a clean close. */
+  private was_clean: boolean;
 
-  private constructor(file: LogFile, identity: Uint8Array, sequence: number) {
+  private constructor(file: LogFile, identity: Uint8Array, sequence: number, was_clean: boolean) {
     this.file = file;
     this.identity = identity;
     this.sequence = sequence;
+    this.was_clean = was_clean;
   }
 
   /** Makes the file, with one copy of `record`. */
   static async create(files: LogFiles, folder: string, identity: Uint8Array, record: MarksRecord): Promise<Marks> {
     const unfinished = join(folder, UNFINISHED_MARKS_NAME);
     const file = await files.create(unfinished);
-    const marks = new Marks(file, identity, 0);
+    const marks = new Marks(file, identity, 0, false);
     try {
       await file.write([Buffer.alloc(MARKS_BYTES)], 0);
       await marks.write(record);
@@ -111,7 +119,7 @@ export class Marks {
         await file.write([encodeSlot(identity, found.record, found.sequence)], slotStart(found.sequence));
         await file.sync();
       }
-      return { marks: new Marks(file, identity, found.sequence), found };
+      return { marks: new Marks(file, identity, found.sequence, found.record?.clean === true), found };
     } catch (error) {
       await file.close();
       throw error;
@@ -120,6 +128,12 @@ export class Marks {
 
   /** Writes a copy, durable when this resolves. One call at a time. */
   async write(record: MarksRecord): Promise<void> {
+    if (this.was_clean) {
+      // One of them is about to be written over: that it is unreadable after a crash is no damage.
+      await this.file.write([encodeOpened(this.sequence)], OPENED_AT);
+      await this.file.sync();
+      this.was_clean = false;
+    }
     this.sequence++;
     const bytes = encodeSlot(this.identity, record, this.sequence);
     await this.file.write([bytes], slotStart(this.sequence));
@@ -155,9 +169,13 @@ export function readMarks(bytes: Buffer, identity: Uint8Array): FoundMarks {
   }
   sound.sort((a, b) => b.sequence - a.sequence);
   const newest = sound[0] ?? null;
-  const crash_explains = newest !== null && !newest.clean;
-  const damaged = crash_explains ? 0 : SLOTS - sound.length;
+  const damaged = crashExplains(bytes, newest) ? 0 : SLOTS - sound.length;
   return { record: newest, damaged, sequence: newest?.sequence ?? 0 };
+}
+
+/** Whether a copy beside the newest sound one may be unreadable because a crash cut its write short. */
+export function crashExplains(bytes: Buffer, newest: MarksCopy | null): boolean {
+  return newest !== null && (!newest.clean || readOpened(bytes) === newest.sequence);
 }
 
 /** The copies in the bytes of the file, null where there is no sound one, each with the identity that it belongs to. */
@@ -170,6 +188,21 @@ export function readSlots(bytes: Buffer): readonly (Slot | null)[] {
 /** Whether a place for a copy was never written. */
 export function slotIsBlank(bytes: Buffer, slot: number): boolean {
   return bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES).every((byte) => byte === 0);
+}
+
+/** Says that the log was opened whose clean copy has this number. */
+function encodeOpened(sequence: number): Buffer {
+  const bytes = Buffer.alloc(OPENED_BYTES);
+  bytes.set(OPENED_MAGIC, 0);
+  bytes.writeBigUInt64LE(BigInt(sequence), 8);
+  bytes.writeUInt32LE(crc32c(bytes, 0, 16), 16);
+  return bytes;
+}
+
+function readOpened(bytes: Buffer): number | null {
+  const opened = bytes.subarray(OPENED_AT, OPENED_AT + OPENED_BYTES);
+  const sound = opened.subarray(0, 8).equals(OPENED_MAGIC) && crc32c(opened, 0, 16) === opened.readUInt32LE(16);
+  return sound ? Number(opened.readBigUInt64LE(8)) : null;
 }
 
 function encodeSlot(identity: Uint8Array, record: MarksRecord, sequence: number): Buffer {

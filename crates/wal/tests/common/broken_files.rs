@@ -174,10 +174,6 @@ impl LogFile for BrokenFile {
     fn write(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.broken.begin()?;
         let (name, file) = (self.name(), Arc::clone(&self.file));
-        if name == MARKS_NAME {
-            let mut memory = self.broken.memory();
-            memory.marks_to_come = memory.marks_to_come.saturating_sub(1);
-        }
         match self.broken.mistake {
             Mistake::MarksAfterTheRemovalOfSegments if name == MARKS_NAME => {
                 let bytes = bytes.to_vec();
@@ -192,6 +188,10 @@ impl LogFile for BrokenFile {
         self.broken.begin()?;
         let (name, file) = (self.name(), Arc::clone(&self.file));
         let is_segment = name.ends_with(".seg");
+        if name == MARKS_NAME {
+            let mut memory = self.broken.memory();
+            memory.marks_to_come = memory.marks_to_come.saturating_sub(1);
+        }
         match self.broken.mistake {
             Mistake::SyncDoesNothing => Ok(()),
             Mistake::ReportedBeforeTheSync if is_segment => self.broken.hold(move || file.sync()),

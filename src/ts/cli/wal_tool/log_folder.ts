@@ -15,6 +15,7 @@ import {
   segmentSeed,
 } from '../../wal/format.js';
 import {
+  crashExplains,
   MARKS_BYTES,
   MARKS_NAME,
   type MarksCopy,
@@ -44,6 +45,8 @@ export interface FoundMarksFile {
   readonly size_bytes: number;
   readonly copies: readonly FoundCopy[];
   readonly newest: MarksCopy | null;
+  /** A crash may have made a copy unreadable. */
+  readonly crash_explains: boolean;
 }
 
 /** A segment as it was read. `bytes` are valid until the next one is read. */
@@ -243,7 +246,7 @@ async function readMarksFile(openFile: OpenFile, path: string): Promise<FoundMar
   const newest = sound.reduce<MarksCopy | null>((best, copy) => {
     return best === null || copy.sequence > best.sequence ? copy : best;
   }, null);
-  return { size_bytes: head.length, copies, newest };
+  return { size_bytes: head.length, copies, newest, crash_explains: crashExplains(bytes, newest) };
 }
 
 /** The first `bytes_max` bytes of a file, null if it is gone. */

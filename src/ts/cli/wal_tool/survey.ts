@@ -95,7 +95,7 @@ function folderProblems(folder: LogFolder): Problem[] {
     problems.push(
       corruption(null, null, 'no copy of the high-water marks can be read: nobody can tell what is missing'),
     );
-  } else if (marks?.newest?.clean === true) {
+  } else if (marks !== null && !marks.crash_explains) {
     marks.copies.forEach(({ state }, index) => {
       if (state === 'sound') return;
       problems.push(
@@ -126,7 +126,7 @@ function folderNotes(folder: LogFolder): string[] {
   const notes: string[] = [];
   if (folder.holder !== null) notes.push(heldNote(folder));
   const { marks, names, segments, headers, identity } = folder;
-  const torn = marks !== null && marks.newest !== null && !marks.newest.clean;
+  const torn = marks?.crash_explains === true;
   const unreadable = marks?.copies.some(({ state }) => state === 'unreadable') === true;
   if (torn && unreadable) {
     notes.push('one copy of the high-water marks is unfinished, as a crash may leave it; the other one serves');
