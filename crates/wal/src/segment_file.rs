@@ -60,7 +60,8 @@ impl OpenFiles {
             return;
         }
         let mut living: Vec<Arc<SegmentFile>> = open.iter().filter_map(Weak::upgrade).collect();
-        living.sort_by_key(|file| file.used.load(Ordering::Relaxed));
+        // Others use them meanwhile: each is asked once.
+        living.sort_by_cached_key(|file| file.used.load(Ordering::Relaxed));
         let closed: Vec<Arc<SegmentFile>> = living.drain(..living.len().saturating_sub(kept)).collect();
         *open = living.iter().map(Arc::downgrade).collect();
         drop(open);

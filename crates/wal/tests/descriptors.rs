@@ -60,6 +60,21 @@ fn few_of_many_segments_are_open_and_all_can_be_read() {
 }
 
 #[test]
+fn threads_may_read_while_others_close_what_they_read() {
+    let temporary = folder();
+    let files = Faults::none();
+    let (log, waiter) = open_on(&files, temporary.path());
+    fill(&log, &waiter, 1..=900);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let log = &log;
+            scope.spawn(move || (0..4000).for_each(|number| check(log, 1 + (number * 7 + thread * 225) % 900)));
+        }
+    });
+    assert!(files.open_files() <= SEALED_OPEN_MAX + OTHERS);
+}
+
+#[test]
 fn without_a_descriptor_the_log_goes_on_later() {
     let temporary = folder();
     let files = Faults::none();
