@@ -213,6 +213,7 @@ class NativeEngine implements LogEngine {
     gathered.add(records, this.body_bytes);
     try {
       translated(() => log.append(gathered.keys, gathered.items, gathered.small, gathered.parts));
+      this.pending.handed_over += gathered.appends;
     } finally {
       gathered.clear();
     }
@@ -222,13 +223,15 @@ class NativeEngine implements LogEngine {
   private gather(records: readonly LogRecord[]): void {
     if (this.gathered.empty) queueMicrotask(this.flush);
     this.gathered.add(records, this.body_bytes);
-    if (this.gathered.full) this.flush();
+    const { gathered, pending } = this;
+    if (gathered.full || (pending.handed_over === 0 && gathered.worth_a_write)) this.flush();
   }
 
   private readonly flush = (): void => {
     const { gathered, log } = this;
     if (gathered.empty) return;
     log.appendAccepted(gathered.keys, gathered.items, gathered.small, gathered.parts);
+    this.pending.handed_over += gathered.appends;
     gathered.clear();
   };
 

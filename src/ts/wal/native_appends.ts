@@ -13,6 +13,9 @@ const SMALL_BYTES_MAX = 1024;
 /** From here on they go over before the turn ends: the writer begins with them while more are gathered. */
 const ITEMS_FULL = 512;
 const BYTES_FULL = 256 * 1024;
+/** So do as many while nothing else is being written: then the writer and this thread work at the same time. */
+const ITEMS_WORTH_A_WRITE = 32;
+const BYTES_WORTH_A_WRITE = 64 * 1024;
 /** Larger scratch, for an append of very many records, is given up after it. */
 const ITEMS_KEPT_MAX = 4 * ITEMS_FULL;
 const SMALL_KEPT_MAX = 4 * BYTES_FULL;
@@ -20,6 +23,7 @@ const SMALL_KEPT_MAX = 4 * BYTES_FULL;
 export class GatheredAppends {
   keys = new Float64Array(2 * ITEMS_FULL * FIELDS);
   items = 0;
+  appends = 0;
   /** Small bodies, one after the other. */
   small = new Uint8Array(2 * BYTES_FULL);
   /** Parts of the other bodies. */
@@ -32,11 +36,20 @@ export class GatheredAppends {
   }
 
   get full(): boolean {
-    return this.items >= ITEMS_FULL || this.small_bytes + this.part_bytes >= BYTES_FULL;
+    return this.items >= ITEMS_FULL || this.bytes >= BYTES_FULL;
+  }
+
+  get worth_a_write(): boolean {
+    return this.items >= ITEMS_WORTH_A_WRITE || this.bytes >= BYTES_WORTH_A_WRITE;
+  }
+
+  private get bytes(): number {
+    return this.small_bytes + this.part_bytes;
   }
 
   /** `bytes` has the length of the body of each record. */
   add(records: readonly LogRecord[], bytes: readonly number[]): void {
+    this.appends++;
     let left = records.length;
     if (left === 0) this.item(LAST, 0, 0, 0);
     for (const { kind, group, instance, body } of records) {
@@ -58,6 +71,7 @@ export class GatheredAppends {
     if (this.small.length > SMALL_KEPT_MAX) this.small = new Uint8Array(2 * BYTES_FULL);
     if (this.parts.length > 0) this.parts = [];
     this.items = 0;
+    this.appends = 0;
     this.small_bytes = 0;
     this.part_bytes = 0;
   }

@@ -15,6 +15,8 @@ export class PendingAppends {
   low_on_space = false;
   /** Nothing is waited for any more. */
   onEmpty: () => void = () => undefined;
+  /** How many of the appends that are not durable yet were handed over; the others are being gathered. */
+  handed_over = 0;
   private appends: Pending[] = [];
   /** How many of `appends` have ended. */
   private ended = 0;
@@ -66,6 +68,7 @@ export class PendingAppends {
   }
 
   private end(appends: number, failure: PhxError | null): void {
+    this.handed_over = Math.max(0, this.handed_over - appends);
     const end = this.ended + appends;
     assert(end <= this.appends.length, 'no more appends complete than were made');
     while (this.ended < end) {
