@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'LOG_LOCKED' // another process holds the log folder
   | 'LOG_IDENTITY' // the log folder belongs to another store, replica or cluster
   | 'LOG_CORRUPT' // a record that once was durable can no longer be read
+  | 'LOG_FORMAT' // newer software wrote the log; nothing in it is damaged
   | 'LOG_DIVERGED' // this replica has applied other values than a majority; it must not go on
   | 'LOG_POISONED' // a write or sync failed; the log takes no more writes
   | 'LOG_FULL' // the disk has no space for another segment of the log; nothing was appended

@@ -82,7 +82,7 @@ test('records that cannot be understood are refused, and so is another number of
     code: 'CONFIG',
     message: /replicas of a store cannot be changed/,
   });
-  for (const body of ['', 'null', '{"version":3}', '{"version":2}', '{"version":1}', '{']) {
+  for (const body of ['', 'null', '{"version":0}', '{"version":2}', '{"version":1}', '{']) {
     t.throws(() => readNodeRecords(logOf([body]), 3), { code: 'LOG_CORRUPT' }, body);
     t.throws(() => readNodeRecords(logOf([written()[0] ?? '', body]), 3), { code: 'LOG_CORRUPT' }, body);
   }
@@ -101,6 +101,12 @@ test('records that cannot be understood are refused, and so is another number of
   for (const wrong of [{ place: 4 }, { run: '' }, { position: 0.5 }, { votes: 1, member: undefined }]) {
     const body = JSON.stringify({ version: 2, peers: [{ ...peers[0], ...wrong }] });
     t.throws(() => readNodeRecords(logOf([written()[0] ?? '', body]), 3), { code: 'LOG_CORRUPT' }, body);
+  }
+});
+
+test('records of newer software are no damage', (t) => {
+  for (const bodies of [['{"version":3}'], [written()[0] ?? '', '{"version":3}']]) {
+    t.throws(() => readNodeRecords(logOf(bodies), 3), { code: 'LOG_FORMAT', message: /newer software/ });
   }
 });
 

@@ -259,6 +259,6 @@ test('cut, longer or unknown bytes are refused', (t) => {
     }
     t.throws(() => decode(Buffer.concat([bytes, Buffer.alloc(1)])), { code: 'LOG_CORRUPT' });
     bytes.writeUInt16LE(2, 0);
-    t.throws(() => decode(bytes), { code: 'LOG_CORRUPT', message: /version 2/ });
+    t.throws(() => decode(bytes), { code: 'LOG_FORMAT', message: /version 2/ });
   }
 });

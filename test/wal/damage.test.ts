@@ -181,7 +181,7 @@ for (const engine of engines) {
     newer.writeUInt32LE(3, 8);
     newer.writeUInt32LE(crc32cBitwise(newer.subarray(0, 52)), 52);
     writeFileSync(path, newer);
-    await t.throwsAsync(open(t, engine, killed), { code: 'LOG_CORRUPT', message: /format version 3 is not known/ });
+    await t.throwsAsync(open(t, engine, killed), { code: 'LOG_FORMAT', message: /format version 3 is not known/ });
     newer.writeUInt32LE(2, 8);
     newer.writeUInt32LE(crc32cBitwise(newer.subarray(0, 52)), 52);
     newer[HEADER_BYTES + 2] = 5;
@@ -191,7 +191,7 @@ for (const engine of engines) {
     const checksum = crc32cBitwise(newer.subarray(HEADER_BYTES, HEADER_BYTES + 36), crc32cBitwise(place, seed));
     newer.writeUInt32LE(checksum, HEADER_BYTES + 36);
     writeFileSync(path, newer);
-    await t.throwsAsync(open(t, engine, killed), { code: 'LOG_CORRUPT', message: /unknown kind 5/ });
+    await t.throwsAsync(open(t, engine, killed), { code: 'LOG_FORMAT', message: /unknown kind 5/ });
     t.deepEqual(readFileSync(path), newer);
   });
 }

@@ -127,7 +127,7 @@ struct Closer {
 }
 
 impl Log {
-    /// Opens the log of a folder. Errors: Locked, Identity, Corrupt (an unknown format), Io.
+    /// Opens the log of a folder. Errors: Locked, Identity, Format (an unknown one), Io.
     pub fn open(options: Options, files: Arc<dyn LogFiles>, committed: Committed) -> Result<Log> {
         let Options { folder, identity, segment_bytes, .. } = &options;
         let in_range = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(segment_bytes);

@@ -11,8 +11,10 @@ pub enum ErrorCode {
     Locked,
     /// The folder belongs to another identity.
     Identity,
-    /// A record that once was durable can no longer be read, or the format is unknown.
+    /// A record that once was durable can no longer be read.
     Corrupt,
+    /// Newer software wrote the log; nothing in it is damaged.
+    Format,
     /// A write or sync failed; the log takes no more writes.
     Poisoned,
     /// An input/output operation failed.
@@ -34,6 +36,7 @@ impl ErrorCode {
             ErrorCode::Locked => "LOG_LOCKED",
             ErrorCode::Identity => "LOG_IDENTITY",
             ErrorCode::Corrupt => "LOG_CORRUPT",
+            ErrorCode::Format => "LOG_FORMAT",
             ErrorCode::Poisoned => "LOG_POISONED",
             ErrorCode::Io => "LOG_IO",
             ErrorCode::Closed => "LOG_CLOSED",

@@ -136,7 +136,7 @@ pub fn decode_record_header(bytes: &[u8]) -> RecordHeader {
 }
 
 /// Reads the header that starts `bytes`, which lie at `offset` of the segment. None where there is no header of this
-/// segment and position. A sound header of a kind or with flags that this version does not know is refused (Corrupt).
+/// segment and position. A sound header of a kind or with flags that this version does not know is refused (Format).
 pub fn read_record_header(bytes: &[u8], offset: u32, seed: u32) -> Result<Option<RecordHeader>> {
     if bytes.len() < RECORD_HEADER_BYTES as usize || bytes[..2] != RECORD_MARKER.to_le_bytes() {
         return Ok(None);
@@ -149,7 +149,7 @@ pub fn read_record_header(bytes: &[u8], offset: u32, seed: u32) -> Result<Option
     if !known || u32_at(bytes, 32) != 0 {
         let RecordHeader { kind, flags, .. } = header;
         let message = format!("log record of unknown kind {kind}, flags {flags}: newer software?");
-        return Err(LogError::new(ErrorCode::Corrupt, message));
+        return Err(LogError::new(ErrorCode::Format, message));
     }
     Ok(Some(header))
 }
@@ -181,7 +181,7 @@ pub struct SegmentHeader {
     pub segment_bytes: u32,
 }
 
-/// Reads the first block of a segment file; None if it is damaged. Refuses a sound one of an unknown version (Corrupt).
+/// Reads the first block of a segment file; None if it is damaged. Refuses a sound one of an unknown version (Format).
 pub fn read_segment_header(block: &[u8]) -> Result<Option<SegmentHeader>> {
     let crc_at = SEGMENT_HEADER_USED_BYTES - 4;
     if block.len() < SEGMENT_HEADER_BYTES as usize || block[..8] != *SEGMENT_MAGIC {
@@ -192,7 +192,7 @@ pub fn read_segment_header(block: &[u8]) -> Result<Option<SegmentHeader>> {
     }
     let version = u32_at(block, 8);
     if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&version) {
-        return Err(LogError::new(ErrorCode::Corrupt, format!("log format version {version} is not known")));
+        return Err(LogError::new(ErrorCode::Format, format!("log format version {version} is not known")));
     }
     let unused = &block[SEGMENT_HEADER_USED_BYTES..SEGMENT_HEADER_BYTES as usize];
     if unused.iter().any(|byte| *byte != 0) || u32_at(block, 36) != 0 {
@@ -204,7 +204,7 @@ pub fn read_segment_header(block: &[u8]) -> Result<Option<SegmentHeader>> {
 }
 
 /// The same, of this segment; None if it is damaged or that of another one. Refuses a sound one of another identity
-/// (Identity) or of an unknown version (Corrupt).
+/// (Identity) or of an unknown version (Format).
 pub fn check_segment_header(block: &[u8], identity: &Identity, segment: u32) -> Result<Option<SegmentHeader>> {
     let Some(header) = read_segment_header(block)? else { return Ok(None) };
     check_identity(&header.identity, identity)?;

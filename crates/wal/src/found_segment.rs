@@ -51,7 +51,7 @@ pub(crate) struct SegmentFiles<'a> {
 
 impl SegmentFiles<'_> {
     /// Reads all of them and hands them over in their order. `durable_end` says up to where one was durable. Stops at the
-    /// first error: Identity, Corrupt (an unknown format), Io, or what `take` returns.
+    /// first error: Identity, Format (an unknown one), Io, or what `take` returns.
     pub fn read(
         &self,
         durable_end: impl Fn(u32) -> u64 + Sync,

@@ -38,7 +38,7 @@ pub(crate) struct Recovered {
 }
 
 /// Reads all segments of the folder, oldest first, and wipes a torn tail. Errors: Identity if a file belongs to another
-/// identity, Corrupt if its format is unknown, Io.
+/// identity, Format if it is unknown, Io.
 pub(crate) fn recover(log_files: &SharedFiles, options: &Options) -> Result<Recovered> {
     let Options { folder, identity, segment_bytes, .. } = options;
     let SharedFiles { files, folder: held_folder, open_files } = log_files;

@@ -44,7 +44,7 @@ async function walTool(args: readonly string[], output: Output, progress: Progre
 function messageOf(error: unknown): string | null {
   if (error instanceof UsageError) return error.message;
   if (error instanceof PhxError) {
-    const advice = error.code === 'LOG_LOCKED' ? ': stop it first' : error.code === 'LOG_CORRUPT' ? NEWER : '';
+    const advice = error.code === 'LOG_LOCKED' ? ': stop it first' : error.code === 'LOG_FORMAT' ? NEWER : '';
     return `${error.message}${advice}`;
   }
   if (!(error instanceof Error) || !('syscall' in error)) return null;
@@ -52,7 +52,6 @@ function messageOf(error: unknown): string | null {
   return `${error.message}${denied ? ': run it as the user of the store' : ''}`;
 }
 
-/** The only corruption that is not reported as a problem. */
 const NEWER = '; use the wal_tool of the release that wrote it';
 
 /** Runs the program with the arguments of the command line, and leaves its exit status. */

@@ -134,13 +134,19 @@ export function encodeRecord(record: CheckpointRecord): Uint8Array {
   return bytes;
 }
 
-/** Reads a record. Throws LOG_CORRUPT if it is damaged, contradicts itself or is of an unknown version. */
+/** Reads a record. Throws LOG_CORRUPT if it is damaged or contradicts itself, LOG_FORMAT if it is of a newer version. */
 export function decodeRecord(bytes: Uint8Array): CheckpointRecord {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < 2 || view.getUint16(0, true) !== VERSION) {
-    throw corrupt('is of an unknown version: was it written by a newer release?');
+  const version = bytes.length < 2 ? 0 : view.getUint16(0, true);
+  if (version > VERSION) {
+    const what = `the record of a checkpoint is of version ${version}: was it written by a newer release?`;
+    throw new PhxError('LOG_FORMAT', what);
   }
-  if (bytes.length !== RECORD_BYTES || view.getUint32(CHECKSUM_AT, true) !== crc32(bytes.subarray(0, CHECKSUM_AT))) {
+  if (
+    version !== VERSION ||
+    bytes.length !== RECORD_BYTES ||
+    view.getUint32(CHECKSUM_AT, true) !== crc32(bytes.subarray(0, CHECKSUM_AT))
+  ) {
     throw corrupt('does not match its checksum');
   }
   const u64 = (at: number): number => Number(view.getBigUint64(at, true));

@@ -221,7 +221,11 @@ class Reader {
 
   header(): number {
     const found = this.#view.byteLength < 4 ? 0 : this.#view.getUint16(0, true);
-    if (found !== version) throw this.#corrupt(`is of version ${found}: was it written by a newer release?`);
+    if (found > version) {
+      const what = `the ${this.#what} of a checkpoint is of version ${found}: was it written by a newer release?`;
+      throw new PhxError('LOG_FORMAT', what);
+    }
+    if (found !== version) throw this.#corrupt(`is of version ${found}`);
     this.#at = 4;
     return this.u32();
   }

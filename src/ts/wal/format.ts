@@ -116,7 +116,7 @@ export function decodeRecordHeader(source: Buffer, at: number, out: RecordHeader
  * Reads the header at `at` of `source`, which lies at `offset` of the segment. False where there is no header of this
  * segment and position. A sound header of a kind or with flags that this version does not know is refused, not skipped.
  *
- * @throws PhxError LOG_CORRUPT for a sound header of an unknown kind
+ * @throws PhxError LOG_FORMAT for a sound header of an unknown kind
  */
 export function readRecordHeader(source: Buffer, at: number, offset: number, seed: number, out: RecordHeader): boolean {
   if (source[at] !== RECORD_MARKER_LOW || source[at + 1] !== RECORD_MARKER_HIGH) return false;
@@ -124,7 +124,7 @@ export function readRecordHeader(source: Buffer, at: number, offset: number, see
   if (crc32c(source, at, at + 36, crc32cU32(offset, seed)) !== source.readUInt32LE(at + 36)) return false;
   decodeRecordHeader(source, at, out);
   if (out.kind < 1 || out.kind > KIND_MAX || out.flags > FLAG_CONTINUES || source.readUInt32LE(at + 32) !== 0) {
-    throw new PhxError('LOG_CORRUPT', `log record of unknown kind ${out.kind}, flags ${out.flags}: newer software?`);
+    throw new PhxError('LOG_FORMAT', `log record of unknown kind ${out.kind}, flags ${out.flags}: newer software?`);
   }
   return true;
 }
@@ -152,7 +152,7 @@ export interface SegmentHeader {
 /**
  * Reads the first block of a segment file; null if it is damaged.
  *
- * @throws PhxError LOG_CORRUPT for a sound header of an unknown version
+ * @throws PhxError LOG_FORMAT for a sound header of an unknown version
  */
 export function readSegmentHeader(block: Buffer): SegmentHeader | null {
   if (block.length < SEGMENT_HEADER_BYTES) return null;
@@ -161,7 +161,7 @@ export function readSegmentHeader(block: Buffer): SegmentHeader | null {
   if (crc !== block.readUInt32LE(SEGMENT_HEADER_USED_BYTES - 4)) return null;
   const version = block.readUInt32LE(8);
   if (version < FORMAT_VERSION_MIN || version > FORMAT_VERSION) {
-    throw new PhxError('LOG_CORRUPT', `log format version ${version} is not known`);
+    throw new PhxError('LOG_FORMAT', `log format version ${version} is not known`);
   }
   if (block.subarray(SEGMENT_HEADER_USED_BYTES, SEGMENT_HEADER_BYTES).some((byte) => byte !== 0)) return null;
   if (block.readUInt32LE(36) !== 0) return null;

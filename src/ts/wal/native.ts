@@ -17,7 +17,7 @@ import { checkOptions } from './portable.js';
 /**
  * Opens the log of a folder with the native engine.
  *
- * @throws PhxError LOG_LOCKED, LOG_IDENTITY, LOG_CORRUPT (an unknown format), LOG_IO; CONFIG where there is no addon
+ * @throws PhxError LOG_LOCKED, LOG_IDENTITY, LOG_FORMAT (newer software wrote it), LOG_IO; CONFIG where there is no addon
  */
 export async function openNative(options: LogOptions): Promise<LogEngine> {
   const native = loadNative();

@@ -153,6 +153,7 @@ export function fromNativeError(error: unknown): unknown {
     case 'LOG_LOCKED':
     case 'LOG_IDENTITY':
     case 'LOG_CORRUPT':
+    case 'LOG_FORMAT':
     case 'LOG_POISONED':
     case 'LOG_IO':
     case 'LOG_CLOSED':

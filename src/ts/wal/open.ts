@@ -14,7 +14,7 @@ export interface OpenLogOptions extends LogOptions {
 /**
  * Opens the log of a folder.
  *
- * @throws PhxError LOG_LOCKED, LOG_IDENTITY, LOG_CORRUPT (an unknown format), LOG_IO; CONFIG for `native` without addon
+ * @throws PhxError LOG_LOCKED, LOG_IDENTITY, LOG_FORMAT (newer software wrote it), LOG_IO; CONFIG for `native` without addon
  */
 export async function openLog(options: OpenLogOptions): Promise<LogEngine> {
   const { engine, ...rest } = options;

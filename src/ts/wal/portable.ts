@@ -49,7 +49,7 @@ export interface PortableEnvironment {
 /**
  * Opens the log of a folder with the portable engine.
  *
- * @throws PhxError LOG_LOCKED, LOG_IDENTITY, LOG_CORRUPT (an unknown format), LOG_IO
+ * @throws PhxError LOG_LOCKED, LOG_IDENTITY, LOG_FORMAT (newer software wrote it), LOG_IO
  */
 export async function openPortable(options: LogOptions, environment: PortableEnvironment = {}): Promise<LogEngine> {
   const { folder, identity, segment_bytes = SEGMENT_BYTES_DEFAULT, sync = true } = options;

@@ -44,7 +44,7 @@ export interface RecoveredLog {
  * Reads all segments of the folder, oldest first, and wipes a torn tail. All that it returns is durable; the log goes on at
  * `tail`, whose segment is there. It is a sealed one if there is no space for another.
  *
- * @throws PhxError LOG_IDENTITY if a file belongs to another identity, LOG_CORRUPT if its format is unknown, and
+ * @throws PhxError LOG_IDENTITY if a file belongs to another identity, LOG_FORMAT if its format is unknown, and
  *   whatever `files` throws
  */
 export async function recoverLog(files: LogFiles, options: SpareOptions): Promise<RecoveredLog> {

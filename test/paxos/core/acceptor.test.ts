@@ -46,7 +46,7 @@ test('values name their commands and their origin', (t) => {
 test('a value of an unknown kind or a damaged one is refused', (t) => {
   const unknown = Uint8Array.from(value);
   unknown[0] = 9;
-  t.throws(() => commandsOf(unknown), { code: 'LOG_CORRUPT' });
+  t.throws(() => commandsOf(unknown), { code: 'LOG_FORMAT' });
   t.throws(() => commandsOf(value.subarray(0, value.length - 1)), { code: 'LOG_CORRUPT' });
   t.throws(() => originOf(value.subarray(0, 3)), { code: 'LOG_CORRUPT' });
 });

@@ -79,14 +79,16 @@ export function originOf(value: Uint8Array): Ballot {
   return ballotFrom(Number(viewOf(value).getBigUint64(8, true)));
 }
 
-/** Finds the commands of a value; a members value has none. Throws LOG_CORRUPT for a kind or version that this release does not know. */
+/**
+ * Finds the commands of a value; a members value has none. Throws LOG_FORMAT for a kind or version that this
+ * release does not know, LOG_CORRUPT. */
 export function commandsOf(value: Uint8Array): CommandSlice[] {
   const view = viewOf(value);
   const kind = view.getUint8(0);
   const version = view.getUint8(1);
   if (kind > KIND_MEMBERS || version !== VERSION) {
     throw new PhxError(
-      'LOG_CORRUPT',
+      'LOG_FORMAT',
       `value of unknown kind ${kind} version ${version}: was it written by a newer release?`,
     );
   }
