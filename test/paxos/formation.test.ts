@@ -123,6 +123,55 @@ test('a folder from before its replica became a member does not vote under the i
   t.deepEqual(model.voting(), [1, 2, 3]);
 });
 
+test('a replica whose log was damaged joins the cluster that exists, and waits until it hears of one', (t) => {
+  const model = modelOf(3, 1, 2, 3);
+  model.apply({ type: 'damage', place: 3 });
+  model.processes.clear();
+  model.start(3);
+  model.settle();
+  t.is(
+    obstacleOf(model, 3),
+    'its log was damaged, and it waits to hear from a replica of the cluster that it was in (1, 2 cannot be reached): ' +
+      'it joins that one, and never forms a new one',
+  );
+  for (const place of [1, 2]) model.start(place);
+  model.settle();
+  t.deepEqual(model.voting(), [1, 2]);
+  t.regex(obstacleOf(model, 3), /^it has no vote: its log was damaged, and what is lost may have been a vote/);
+  model.enrol();
+  t.deepEqual(model.voting(), [1, 2, 3]);
+  t.deepEqual(model.violations, []);
+});
+
+test('replicas whose logs were all damaged form no cluster, with whatever option', (t) => {
+  const model = modelOf(3, 1, 2, 3);
+  for (const place of model.places) model.apply({ type: 'damage', place });
+  for (const place of model.places) model.start(place);
+  model.settle();
+  for (const place of model.places) model.apply({ type: 'flag', place });
+  model.settle();
+  t.deepEqual(model.voting(), []);
+  t.is(model.formed.size, 1);
+  for (const place of model.places) t.is(model.disks.get(place)?.own.agreed, null);
+  t.regex(
+    obstacleOf(model, 1),
+    /^its log was damaged, and it waits to hear from a replica of the cluster that it was in:/,
+  );
+});
+
+test('a birth after damage that is found to be old still waits for a cluster', (t) => {
+  const machine = machineOf(ownOf(1, { origin: 'damage' }));
+  const { birth } = reportOf(7);
+  machine.step({ type: 'rebirth', told: reportOf(1).birth, birth, origin: 'old' });
+  machine.step({ type: 'durable', record: 2 });
+  t.is(machine.report.birth, birth);
+  machine.step({ type: 'status', place: 2, report: reportOf(2) });
+  machine.step({ type: 'status', place: 3, report: reportOf(3) });
+  machine.step({ type: 'durable', record: 3 });
+  t.is(machine.report.agreed, null);
+  t.regex(machine.obstacle, /never forms a new one$/);
+});
+
 test('a disk lost while the cluster forms stops it, and people hear what to do', (t) => {
   const machine = machineOf(ownOf(1));
   machine.step({ type: 'status', place: 2, report: reportOf(2) });

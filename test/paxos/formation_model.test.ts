@@ -11,6 +11,7 @@ function faults(replicas: number, kinds: readonly Fault['type'][]): fc.Arbitrary
     crash: fc.record({ type: fc.constant('crash' as const), place, pick }),
     start: fc.record({ type: fc.constant('start' as const), place }),
     wipe: fc.record({ type: fc.constant('wipe' as const), place }),
+    damage: fc.record({ type: fc.constant('damage' as const), place }),
     copy: fc.record({ type: fc.constant('copy' as const), place }),
     restore: fc.record({ type: fc.constant('restore' as const), place }),
     flag: fc.record({ type: fc.constant('flag' as const), place }),
@@ -41,15 +42,17 @@ function faults(replicas: number, kinds: readonly Fault['type'][]): fc.Arbitrary
 
 /** What happens to honest disks. */
 const LAWFUL = ['crash', 'start', 'greet', 'deliver', 'lose', 'double', 'sync', 'vote', 'gone', 'settle'] as const;
-const LOSSES = ['wipe', 'copy', 'restore'] as const;
+const LOSSES = ['wipe', 'damage', 'copy', 'restore'] as const;
+/** Faults by which a folder is not what it was. */
+const LOSING: readonly Fault['type'][] = ['wipe', 'damage', 'restore'];
 /** What gives a replica that lost its disk a vote again. */
 const SUCCESSION = ['replace', 'named'] as const;
 
 function run(replicas: number, sequence: readonly Fault[], spared: number | null = null): Model {
   const model = new Model(replicas);
   for (const fault of sequence) {
-    const lost = fault.type === 'wipe' || fault.type === 'restore';
-    if (!lost || fault.place !== spared) model.apply(fault);
+    const spares = 'place' in fault && fault.place === spared && LOSING.includes(fault.type);
+    if (!spares) model.apply(fault);
   }
   return model;
 }
@@ -145,8 +148,8 @@ for (const replicas of [3, 5]) {
       fc.property(faults(replicas, [...LAWFUL, ...LOSSES, ...SUCCESSION]), (sequence) => {
         const model = formed(replicas);
         for (const fault of sequence) {
-          const lost = fault.type === 'wipe' || fault.type === 'restore';
-          if (!lost || fault.place === replicas) model.apply(fault);
+          const spares = 'place' in fault && fault.place !== replicas && LOSING.includes(fault.type);
+          if (!spares) model.apply(fault);
         }
         for (let round = 0; round < 3; round += 1) {
           for (const place of model.places) model.start(place);
@@ -155,6 +158,23 @@ for (const replicas of [3, 5]) {
         }
         assertSafe(model);
         if (model.voting().length < replicas) throw new Error(model.obstacles());
+      }),
+    );
+    t.pass();
+  });
+
+  test(`${replicas} replicas: where all logs are damaged no other cluster forms, not even if they are told to`, (t) => {
+    check(
+      fc.property(faults(replicas, [...LAWFUL, ...SUCCESSION, 'damage', 'flag']), (sequence) => {
+        const model = formed(replicas);
+        for (const fault of sequence) model.apply(fault);
+        for (const place of model.places) model.apply({ type: 'damage', place });
+        for (const place of model.places) model.start(place);
+        for (const place of model.places) model.apply({ type: 'flag', place });
+        model.settle();
+        model.enrol();
+        assertSafe(model);
+        if (model.voting().length > 0) throw new Error(`${model.voting()} vote`);
       }),
     );
     t.pass();

@@ -33,7 +33,10 @@ type Packet =
   | { readonly type: 'status'; readonly from: number; readonly to: number; readonly report: Report };
 
 export type Fault =
-  | { readonly type: 'start' | 'wipe' | 'copy' | 'restore' | 'flag' | 'vote' | 'named'; readonly place: number }
+  | {
+      readonly type: 'start' | 'wipe' | 'damage' | 'copy' | 'restore' | 'flag' | 'vote' | 'named';
+      readonly place: number;
+    }
   | { readonly type: 'greet'; readonly place: number; readonly peer: number }
   | { readonly type: 'deliver' | 'lose' | 'double'; readonly pick: number }
   | { readonly type: 'settle' }
@@ -82,6 +85,9 @@ export class Model {
       case 'wipe':
         this.#lose(fault.place);
         this.disks.delete(fault.place);
+        break;
+      case 'damage':
+        this.#damage(fault.place);
         break;
       case 'copy':
         this.#copy(fault.place);
@@ -218,6 +224,17 @@ export class Model {
     return [...this.processes].map(([place, { formation }]) => `${place}: ${formation.obstacle}`).join('; ');
   }
 
+  /** Its log is set aside, and another one begun. */
+  #damage(place: number): void {
+    if (!this.disks.has(place)) return;
+    this.#lose(place);
+    const birth = this.#newBirth();
+    const own: OwnRecord = {
+      ...{ birth, start: 0, origin: 'damage', agreed: null, formed: null, member: null, ids: null },
+    };
+    this.disks.set(place, { own, peers: [], votes: 0 });
+  }
+
   #copy(place: number): void {
     const disk = this.disks.get(place);
     if (disk !== undefined) this.copies.set(place, disk);
@@ -273,6 +290,7 @@ export class Model {
 
   #keep(place: number, { own, peers }: Pick<Disk, 'own' | 'peers'>): void {
     this.disks.set(place, { own, peers, votes: this.disks.get(place)?.votes ?? 0 });
+    if (own.origin === 'damage' && own.agreed !== null) this.violations.push(`replica ${place} founds after damage`);
     if (own.formed !== null) this.formed.add(JSON.stringify(own.formed));
   }
 

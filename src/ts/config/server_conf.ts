@@ -68,6 +68,8 @@ export interface StoreConf {
   /** Paxos groups. Belongs to the data folder and to all replicas: it can never change. */
   readonly groups: number;
   readonly engine: EngineChoice;
+  /** A damaged log is set aside, and the replica joins anew; else it refuses to start. */
+  readonly set_aside_damage: boolean;
   /** Gives durability up: nothing is synced. For experiments only. */
   readonly unsafe_no_sync: boolean;
 }
@@ -165,6 +167,7 @@ const store_conf = message({
     NPaxosIOThread: int32(3),
     NGroup: groups,
     Engine: choice(['auto', 'native', 'portable'], 'auto'),
+    SetAsideDamage: flag(1),
     UnsafeNoSync: flag(0),
   }),
 });
@@ -204,6 +207,7 @@ export function loadStoreConf(path: string, options: LoadOptions = {}): StoreCon
     ...replicaOf(conf.Store),
     groups: conf.Store.NGroup,
     engine: conf.Store.Engine,
+    set_aside_damage: conf.Store.SetAsideDamage === 1,
     unsafe_no_sync: conf.Store.UnsafeNoSync === 1,
   };
 }

@@ -3,6 +3,7 @@
  * randomness, so that a test can drive it through every crash. docs/internals/forming.md says why it is safe; in short:
  *
  * - A birth agrees to one list of founders in its life, and says so only once that is on its disk.
+ * - A birth that began after damage agrees to none.
  * - A list has formed only when all of its founders agreed to it, so two lists that both form have no birth in common:
  *   every replica lost its disk between them. With `form with majority` the founders of the one and a majority of the
  *   other suffice: then it takes only the replicas that both have in common to lose theirs.
@@ -150,8 +151,17 @@ export class Formation {
     if (this.#voting) return '';
     if (this.#durable === null) return 'its first record is not on the disk yet';
     const { formed, member, agreed } = this.#own;
+    if (this.#waitsForCluster) return this.#waitingSentence();
     if (formed !== null) return member === null ? this.#joiningSentence() : this.#unwelcomedSentence();
     return agreed === null ? this.#unacquaintedSentence() : this.#disagreementSentence(agreed);
+  }
+
+  /**
+   * Its log was damaged, so there was a cluster, and it never founds another one: where all logs are damaged, that would be an
+   * empty one in the place of all items.
+   */
+  get #waitsForCluster(): boolean {
+    return this.#own.formed === null && this.#own.origin === 'damage';
   }
 
   get #quorum(): number {
@@ -220,7 +230,9 @@ export class Formation {
 
   #rebirth(birth: Birth, origin: Origin): void {
     const { start, formed } = this.#own;
-    this.#own = { birth, start, origin, agreed: null, formed, member: null, ids: null };
+    // Whoever never heard of the cluster that its damaged log was of still has to.
+    const kept = this.#waitsForCluster ? this.#own.origin : origin;
+    this.#own = { birth, start, origin: kept, agreed: null, formed, member: null, ids: null };
     this.#named = [];
     this.#own_changed = true;
     this.#position = 0;
@@ -256,7 +268,7 @@ export class Formation {
   #advance(): void {
     if (this.#durable !== null) {
       if (this.#own.formed === null) this.#adoptFormed();
-      if (this.#own.formed === null && this.#own.agreed === null) this.#tryAgree();
+      if (this.#own.formed === null && this.#own.agreed === null && !this.#waitsForCluster) this.#tryAgree();
       if (this.#own.formed === null && this.#own.agreed !== null) this.#tryForm(this.#own.agreed);
       if (this.joining && this.#own.member === null) this.#tryEnrol();
     }
@@ -388,7 +400,7 @@ export class Formation {
     const reasons: Readonly<Record<Origin, string>> = {
       empty: 'its folder was empty, but the cluster exists',
       old: 'its folder is older than what it had told the others',
-      damage: 'a damaged record of its folder may have held a vote',
+      damage: 'its log was damaged, and what is lost may have been a vote',
       votes: 'its folder is of another cluster',
       replaced: 'another folder has taken its place meanwhile',
     };
@@ -406,6 +418,15 @@ export class Formation {
     return (
       `it votes again once ${missing} of ${this.#names(awaited)} confirmed that its folder is not an older copy: ` +
       'start the others or look at the network'
+    );
+  }
+
+  #waitingSentence(): string {
+    const absent = this.#others.filter((place) => !this.#heard.has(place));
+    const awaited = absent.length > 0 ? ` (${this.#names(absent)} cannot be reached)` : '';
+    return (
+      `its log was damaged, and it waits to hear from a replica of the cluster that it was in${awaited}: it joins that one, ` +
+      'and never forms a new one'
     );
   }
 

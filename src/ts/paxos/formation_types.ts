@@ -8,7 +8,7 @@ export type Origin =
   | 'votes' // the folder was used by software that kept no births: its replica votes
   | 'old' // the folder was older than what the others remember of it
   | 'replaced' // the folder was away, and another one took its place
-  | 'damage'; // what the folder had said can no longer be read
+  | 'damage'; // what the folder had said can no longer be read; its replica joins, and never founds a cluster
 
 /** What a replica keeps of itself. */
 export interface OwnRecord {

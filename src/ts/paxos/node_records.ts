@@ -6,7 +6,7 @@ import { PhxError } from '../errors.js';
 import { type LogEngine, type LogRecord, RecordKind } from '../wal/engine.js';
 import type { Origin, OwnRecord } from './formation_types.js';
 import type { KnownPeer } from './peer_memory.js';
-import { foundersFrom, isBirth, isCount } from './report.js';
+import { type Birth, foundersFrom, isBirth, isCount } from './report.js';
 
 /** The group of the log that belongs to the replica and not to a Paxos group. */
 export const NODE_GROUP = 0xffff_fffe;
@@ -29,7 +29,18 @@ export function nodeRecordsOf(own: OwnRecord, peers: readonly KnownPeer[]): LogR
   return [stateRecord(SLOT_OWN, { ...own }), stateRecord(SLOT_PEERS, { peers })];
 }
 
-/** Reads the records of one of `replicas` replicas. Throws LOG_CORRUPT if they are damaged or newer software wrote them. */
+/** What a log begins with in the place of a damaged one. */
+export function recordsAfterDamage(birth: Birth): LogRecord[] {
+  const own = { birth, start: 0, origin: 'damage', agreed: null, formed: null, member: null, ids: null } as const;
+  return nodeRecordsOf(own, []);
+}
+
+/** Whether the log says whose it is; a log of software that kept no births does not. */
+export function hasOwnRecord(log: Pick<LogEngine, 'state'>): boolean {
+  return log.state(NODE_GROUP, SLOT_OWN) !== null;
+}
+
+/** Reads the records of one of `replicas` replicas. Throws LOG_CORRUPT if they are damaged, LOG_FORMAT if newer software wrote them. */
 export function readNodeRecords(log: Pick<LogEngine, 'state' | 'recovery'>, replicas: number): NodeRecords {
   // The log gives back the record before the damaged one: whoever went by it would have forgotten something.
   if (log.recovery.corrupt.some(({ group }) => group === NODE_GROUP)) throw malformed('it is damaged');
@@ -60,8 +71,10 @@ function parse(body: Uint8Array): object {
   }
   if (typeof parsed !== 'object' || parsed === null) throw malformed('no object');
   const version = 'version' in parsed ? parsed.version : undefined;
-  if (version !== VERSION && version !== 1)
-    throw malformed(`version ${String(version)}, this is ${VERSION}: newer software?`);
+  if (isCount(version) && version > VERSION) {
+    throw new PhxError('LOG_FORMAT', `a node record is of version ${version}, this is ${VERSION}: newer software?`);
+  }
+  if (version !== VERSION && version !== 1) throw malformed(`version ${String(version)}`);
   return parsed;
 }
 

@@ -19,6 +19,8 @@ export interface MeasuredParts {
   readonly cursor_sync: CursorSync;
   readonly rpc: RpcServer;
   readonly view: () => StoreView;
+  /** Whether there is a damaged log that was set aside. */
+  readonly set_aside: () => boolean;
 }
 
 /** Counts requests as they end; everything else is read from the parts when somebody asks. */
@@ -97,7 +99,7 @@ export class StoreMetrics {
   observe(parts: MeasuredParts): void {
     this.#observeGroups(parts);
     this.#observeQueues(parts);
-    this.#observeLog(parts.log);
+    this.#observeLog(parts);
     this.#observePeers(parts.node);
     this.#observeRpc(parts.rpc);
   }
@@ -170,7 +172,7 @@ export class StoreMetrics {
     );
   }
 
-  #observeLog(log: LogEngine): void {
+  #observeLog({ log, set_aside }: MeasuredParts): void {
     for (const [name, help, read] of [
       ['phxqueue_log_segments', 'Segment files', () => log.stats().segments],
       ['phxqueue_log_disk_bytes', 'Bytes of all files of the log', () => log.stats().disk_bytes],
@@ -184,6 +186,11 @@ export class StoreMetrics {
         'phxqueue_log_low_on_space',
         '1 while the disk has no room for another segment: Adds are refused',
         () => (log.low_on_space ? 1 : 0),
+      ],
+      [
+        'phxqueue_log_set_aside',
+        '1 while a damaged log that was set aside is in the data folder',
+        () => (set_aside() ? 1 : 0),
       ],
       ['phxqueue_log_index_bytes', 'Memory of the index of the log', () => log.stats().index_bytes],
       ['phxqueue_log_appended_records', 'Records appended since the start', () => log.stats().appended_records],

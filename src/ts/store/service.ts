@@ -22,7 +22,6 @@ export type OnAcknowledged = (group: number, queue_id: number, consumer_group: n
 /** What a `StoreService` is made of. */
 export interface StoreServiceOptions {
   readonly view: StoreView;
-  readonly machine: StoreStateMachine;
   readonly metrics: Pick<StoreMetrics, 'answered' | 'added' | 'got'>;
   readonly logger: WarnLogger & { error(message: string): void };
 }
@@ -30,6 +29,7 @@ export interface StoreServiceOptions {
 /** What requests are served with. */
 export interface Replication {
   readonly log: ReplicatedLog;
+  readonly machine: StoreStateMachine;
   readonly onAcknowledged: OnAcknowledged;
   readonly checkAdd: AddChecker;
   /** Whether the disk has room for items. */
@@ -89,11 +89,11 @@ export class StoreService {
     const request = decode('GetRequest', body);
     const about = (): string => `${placeOf(request)}, consumer group ${request.consumer_group_id}`;
     if (this.#replication === null) return this.#refuse('Get', refusal(RetCode.NO_MASTER), about);
-    const { log, onAcknowledged } = this.#replication;
+    const { log, machine, onAcknowledged } = this.#replication;
     const got = await getItems(request, {
       view: this.view,
       log,
-      machine: this.#options.machine,
+      machine,
       now_ms: () => performance.now(),
       onAcknowledged,
       onUnreadable: (queue, error) => this.#unreadable(queue, error),

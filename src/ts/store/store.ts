@@ -1,6 +1,6 @@
 /** A replica of a store: everything that runs in its process, put together, started and stopped in order. */
 import { mkdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Registry } from 'prom-client';
@@ -16,7 +16,7 @@ import { openLog } from '../wal/open.js';
 import { checkAddPortably, nativeAddChecker } from './add_check.js';
 import { ConfiguredView } from './configured_view.js';
 import { CursorSync, process_timers } from './cursor_sync.js';
-import { LOG_FOLDER } from './log_folder.js';
+import { isDamage, LogHome } from './log_home.js';
 import { groupList, MasterWatch } from './master_watch.js';
 import { StoreMetrics } from './metrics.js';
 import { addBodyBytesMax, checkpointOptions, coreOptions } from './paxos_options.js';
@@ -67,7 +67,8 @@ export class Store {
   readonly #conf: StoreConf;
   readonly #options: StoreOptions;
   readonly #place: ReplicaPlace;
-  readonly #machine: StoreStateMachine;
+  readonly #logs: LogHome;
+  #machine: StoreStateMachine;
   readonly #service: StoreService;
   readonly #metrics: StoreMetrics;
   /** What was started, in this order; `close` goes backwards. */
@@ -87,10 +88,16 @@ export class Store {
     this.#options = options;
     this.#place = findPlace(conf, (line) => options.logger.warn(line));
     this.#machine = new StoreStateMachine(conf.groups);
+    this.#logs = new LogHome({
+      data_dir: conf.data_dir,
+      open: (folder) => this.#openLog(folder),
+      // Alone it has nobody from whom to learn what was lost.
+      may_set_aside: conf.set_aside_damage && this.#place.replicas.length > 1,
+      logger: options.logger,
+    });
     this.#metrics = new StoreMetrics(options.registry ?? new Registry());
     this.#service = new StoreService({
       view: new ConfiguredView(this.#place.files, { ip: conf.server.bind_ip, port: conf.server.port }),
-      machine: this.#machine,
       metrics: this.#metrics,
       logger: options.logger,
     });
@@ -136,7 +143,7 @@ export class Store {
     if (this.#failed !== null) return this.health();
     if (this.#watch === null || this.#node === null) return { ok: false, reason: 'the log is being read' };
     const { obstacle } = this.#node;
-    if (obstacle !== '') return { ok: false, reason: obstacle };
+    if (obstacle !== '') return { ok: false, reason: `${obstacle}${this.#setAsideNote()}` };
     const masterless = this.#watch.masterless();
     if (masterless.length === 0) return { ok: true, reason: '' };
     return { ok: false, reason: `${groupList(masterless)} without a master` };
@@ -159,11 +166,12 @@ export class Store {
     const core = coreOptions(this.#place.files.topic.topic);
     await this.#makeDataFolder();
     await claimFolder(this.#conf.data_dir, this.#place.identity);
-    const log = await this.#openLog();
+    this.#stops.push(() => this.#logs.close());
+    const opened = await this.#logs.open();
     // From here on clients get an answer: 10105 until a master is known.
     const rpc = await this.#listen();
     await this.#listenAdmin();
-    const node = await this.#join(log, core);
+    const { log, node } = await this.#joinAnyhow(opened, core);
     if (this.#failed !== null) throw new PhxError('LOG_POISONED', this.#failed);
     this.#serve(node, log, rpc);
   }
@@ -179,20 +187,19 @@ export class Store {
     }
   }
 
-  async #openLog(): Promise<LogEngine> {
+  async #openLog(folder: string): Promise<LogEngine> {
     const { logger } = this.#options;
-    const { data_dir, engine, unsafe_no_sync } = this.#conf;
+    const { engine, unsafe_no_sync } = this.#conf;
     if (unsafe_no_sync) {
       logger.warn('UnsafeNoSync is set: nothing is synced, a power cut loses acknowledged items');
     }
     const open = this.#options.openLog ?? openLog;
     const log = await open({
       engine,
-      folder: join(data_dir, LOG_FOLDER),
+      folder,
       identity: logIdentity(this.#place.identity),
       sync: !unsafe_no_sync,
     });
-    this.#stops.push(() => log.close());
     const { segments, records, bytes, torn_bytes, corrupt, damaged_marks, elapsed_ms } = log.recovery;
     logger.info(
       `log opened by the ${log.engine} engine in ${Math.round(elapsed_ms)} ms: ` +
@@ -250,6 +257,22 @@ export class Store {
     this.#options.logger.info(`admin pages on http://${admin.ip}:${server.port}/`);
   }
 
+  /** Joins; with another log if it turns out that this one is damaged. */
+  async #joinAnyhow(
+    opened: LogEngine,
+    core: ReturnType<typeof coreOptions>,
+  ): Promise<{ log: LogEngine; node: PaxosNode }> {
+    try {
+      return { log: opened, node: await this.#join(opened, core) };
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      const log = await this.#logs.setAside(error);
+      // What was read of the damaged one is forgotten.
+      this.#machine = new StoreStateMachine(this.#conf.groups);
+      return { log, node: await this.#join(log, core) };
+    }
+  }
+
   async #join(log: LogEngine, core: ReturnType<typeof coreOptions>): Promise<PaxosNode> {
     const { logger } = this.#options;
     const { identity, replicas, files } = this.#place;
@@ -302,13 +325,23 @@ export class Store {
       if (graceful) await cursor_sync.close();
       else cursor_sync.abandon();
     });
-    this.#metrics.observe({ node, log, rpc, cursor_sync, machine: this.#machine, view: () => this.#service.view });
+    this.#metrics.observe({
+      ...{ node, log, rpc, cursor_sync, machine: this.#machine },
+      view: () => this.#service.view,
+      set_aside: () => this.#logs.set_aside !== null,
+    });
     this.#service.serve({
       log: node,
+      machine: this.#machine,
       onAcknowledged: (group, queue_id, consumer_group) => cursor_sync.mark(group, queue_id, consumer_group),
       checkAdd: (log.engine === 'native' ? nativeAddChecker() : null) ?? checkAddPortably,
       hasSpace: () => !log.low_on_space,
     });
+  }
+
+  #setAsideNote(): string {
+    const { set_aside } = this.#logs;
+    return set_aside === null ? '' : `; a damaged log was set aside as ${set_aside}`;
   }
 
   /** Lets go of what everybody acknowledged: first in the index, then, behind a checkpoint, in the log. */
