@@ -32,6 +32,8 @@ export class Machine {
   process: Replica | null = null;
   slow = false;
   full = false;
+  /** A damaged log was set aside: the one in its place begins so. */
+  set_aside = false;
   /** Bytes of its log were damaged. */
   damaged = false;
   /** How its replica forgot what it had said; null if it did not, or is a member worth as much as any again. */
@@ -172,11 +174,12 @@ export class Machine {
     world.timeline.after(down_ms, () => this.start());
   }
 
-  /** The operator throws away a folder that cannot be used, and starts the replica on an empty one. */
-  discardDisk(): void {
+  /** The log is set aside; the replica starts on another one that says so. */
+  setLogAside(): void {
     this.process?.kill();
     this.process = null;
-    this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a damaged disk is emptied');
+    this.#replaceDisk(new SimDisk(), new BallastLedger(), 'a damaged log is set aside');
+    this.set_aside = true;
     this.#world.timeline.after(this.#world.random.wait(1_000), () => this.start());
   }
 
@@ -278,6 +281,7 @@ export class Machine {
   #replaceDisk(disk: SimDisk, ballast: BallastLedger, how: string): void {
     this.disk = disk;
     this.ballast = ballast;
+    this.set_aside = false;
     this.impaired = how;
     this.#forget(this.#told);
     for (const machine of this.#world.machines) machine.forgottenBy(this.id);

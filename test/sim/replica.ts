@@ -1,11 +1,12 @@
 /** One process of a replica: the production log, node and state machine on the machine's clock, disk and network. */
 import { PhxError } from '../../src/ts/errors.js';
-import { CheckpointStore } from '../../src/ts/paxos/checkpoint_store.js';
+import { appendDurably, CheckpointStore } from '../../src/ts/paxos/checkpoint_store.js';
 import type { PeerMessage } from '../../src/ts/paxos/codec.js';
 import { NO_BALLOT } from '../../src/ts/paxos/core/ballot.js';
 import { noopValue, originOf } from '../../src/ts/paxos/core/value.js';
 import { logIdentity } from '../../src/ts/paxos/identity.js';
 import { PaxosNode } from '../../src/ts/paxos/node.js';
+import { recordsAfterDamage } from '../../src/ts/paxos/node_records.js';
 import type { Command, StateMachine } from '../../src/ts/paxos/replicated_log.js';
 import type { Report } from '../../src/ts/paxos/report.js';
 import type { Runtime } from '../../src/ts/paxos/runtime.js';
@@ -104,6 +105,7 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
         },
       );
       this.log = log;
+      if (this.#machine.set_aside && log.groups().length === 0) await this.#beginAfterDamage(log);
       const ballast = new Ballast(this.#world, this.#machine.ballast, log, (error) => this.#fail(error));
       this.#ballast = ballast;
       await ballast.check();
@@ -132,6 +134,14 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     } catch (error) {
       this.#startFailed(error);
     }
+  }
+
+  #beginAfterDamage(log: LogEngine): Promise<void> {
+    const birth = this.#world.random
+      .integer(0, 2 ** 48 - 1)
+      .toString(16)
+      .padStart(16, '0');
+    return appendDurably(log, recordsAfterDamage(birth));
   }
 
   /** Ends the process at once. */
@@ -394,8 +404,8 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     this.#world.trace(`${this.id} does not start: ${String(error)}`);
     const code = error instanceof PhxError ? error.code : '';
     if (this.#machine.damaged && code === 'LOG_CORRUPT') {
-      this.#world.sometimes('a damaged log is refused');
-      this.#machine.discardDisk();
+      this.#world.sometimes('a damaged log is noticed');
+      this.#machine.setLogAside();
     } else if (this.#excused && code.startsWith('LOG_')) {
       this.#world.sometimes('a start fails');
       this.#machine.end(false);

@@ -20,6 +20,8 @@ export interface StoreClusterOptions {
   readonly groups?: number;
   /** More keys of the topic. */
   readonly topic?: Readonly<Record<string, unknown>>;
+  /** More lines of the section [Store]. */
+  readonly store_keys?: string;
 }
 
 interface Address {
@@ -117,7 +119,7 @@ export class StoreCluster {
     }
   }
 
-  async #writeFiles({ groups, topic }: StoreClusterOptions): Promise<void> {
+  async #writeFiles({ groups, topic, store_keys }: StoreClusterOptions): Promise<void> {
     const path = (name: string): string => join(this.folder, name);
     const json = (name: string, value: unknown): Promise<void> => writeFile(path(name), JSON.stringify(value));
     await Promise.all([
@@ -153,6 +155,7 @@ PaxosPort = ${paxos_port}
 NPaxosIOThread = 3
 NGroup = ${groups ?? 1}
 Engine = portable
+${store_keys ?? ''}
 [Admin]
 Port = 0
 `,
