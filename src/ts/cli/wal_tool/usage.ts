@@ -40,7 +40,7 @@ const verify = `Usage: wal_tool verify FOLDER [--json]
 
 Reads the whole log and prints each problem, with the segment, the offset and, where known, the group and instance:
 
-  corruption   what was durable can no longer be read; the store refuses to start with it
+  corruption   what was durable can no longer be read; the store sets such a log aside
   torn tail    the end of a write that a crash cut short; starting the store wipes it, and so does repair --write
 
 Damage of a record that a later one has replaced is listed, and is no problem.
