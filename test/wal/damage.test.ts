@@ -87,6 +87,26 @@ for (const engine of engines) {
     }
   });
 
+  test(`${engine}: where an older record lies in the place of a lost one, the damage has no key`, async (t) => {
+    const around = (body: string): LogRecord[][] => [[entry(1, 1, 'kept')], [state(1, 0, body)], [entry(1, 2, 'two')]];
+    const killed = await killedLog(t, ...around('promised'), [entry(1, 3, 'three')]);
+    const older = readFileSync(join(await killedLog(t, ...around('outdated')), FIRST));
+    const path = join(killed, FIRST);
+    const bytes = readFileSync(path);
+    const start = bytes.indexOf('promised') - 40;
+    older.copy(bytes, start, start, start + 48);
+    writeFileSync(path, bytes);
+    const log = await open(t, engine, killed);
+    // It shows at the record behind, which is sound, and may be replaced: what was lost is not.
+    const place = { segment: 1, offset: bytes.indexOf('two') - 40, group: null, instance: null };
+    t.deepEqual(log.recovery.corrupt, [place]);
+    await append(log, entry(1, 2, 'two, again'));
+    await log.close();
+    const again = await open(t, engine, killed);
+    t.deepEqual(again.recovery.corrupt, [place]);
+    await again.close();
+  });
+
   test(`${engine}: damage before the last batch is kept, reported and repaired by a later record`, async (t) => {
     const appends = ['one', 'two', 'three'].map((body, index) => [entry(1, index + 1, body)]);
     const killed = await killedLog(t, [state(2, 0, 'old')], [state(2, 0, 'new')], ...appends);

@@ -59,10 +59,11 @@ pub(crate) fn scan_segment(
         let bytes = through(source, at + RECORD_HEADER_BYTES as usize)?;
         let header = read_record_header(bytes.get(at..).unwrap_or(&[]), at as u32, seed)?;
         let mut bytes = bytes;
+        let unlinked = header.as_ref().is_some_and(|header| chained && header.link != link);
         let damaged = match &header {
             Some(header) => {
                 bytes = through(source, at + record_bytes(header.body_bytes) as usize)?;
-                (chained && header.link != link) || !body_is_sound(bytes, at, header)
+                unlinked || !body_is_sound(bytes, at, header)
             }
             None => true,
         };
@@ -74,8 +75,9 @@ pub(crate) fn scan_segment(
                     break;
                 }
             }
-            // A mark or seal has no key; that it does not link up says that something before it is missing.
-            let keyed = header.filter(RecordHeader::has_key);
+            // What does not link up may be sound itself: what is lost lies before it, and nobody knows its key. A mark or seal
+            // has none.
+            let keyed = header.filter(|header| header.has_key() && !unlinked);
             let (group, instance) = (keyed.map(|key| key.group), keyed.map(|key| key.instance));
             corrupt.push(CorruptRecord { segment, offset: at as u32, group, instance });
         }

@@ -97,8 +97,8 @@ export function scanSegment(
     const unlinked = sound && chained && header.link !== link;
     const fault = !sound ? 'header' : unlinked ? 'link' : bodyFault(bytes, at, header);
     if (fault !== null) {
-      // A mark or seal has no key; that it does not link up says that something before it is missing.
-      const keyed = sound && (header.kind === RecordKind.entry || header.kind === RecordKind.state);
+      // What does not link up may be sound itself: what is lost lies before it, and nobody knows its key. A mark or seal has none.
+      const keyed = sound && !unlinked && (header.kind === RecordKind.entry || header.kind === RecordKind.state);
       const { group, instance } = keyed ? header : { group: null, instance: null };
       const place: FaultyPlace = { segment, offset: at, group, instance, fault };
       if (!wasDurable(at)) {
