@@ -11,7 +11,6 @@ import { entryOf, type Gap, recordOf, restoreGroup } from '../../src/ts/paxos/re
 import type { LogEngine } from '../../src/ts/wal/engine.js';
 import { openLog } from '../../src/ts/wal/open.js';
 import { BEGINNING, FOUNDERS } from './beginning.js';
-import { fakeLog } from './fake_log.js';
 
 const GROUP = 3;
 
@@ -129,16 +128,6 @@ test('a log in which a chosen value is missing is refused', async (t) => {
   t.regex(error.message, /group 3: chosen instance 2 is missing/);
 });
 
-test('a damaged record that may have held a vote of the group is a reason to refuse, one of another is not', async (t) => {
-  const damage = (group: number | null): LogEngine =>
-    fakeLog({ corrupt: [{ segment: 1, offset: 64, group, instance: null }] }).log;
-  for (const group of [GROUP, null]) {
-    const error = await t.throwsAsync(restored(damage(group)), { code: 'LOG_CORRUPT' });
-    t.regex(error.message, /segment 1 offset 64 may have held a vote/);
-  }
-  t.is((await restored(damage(GROUP + 1))).state.chosen_through, 0);
-});
-
 test('behind a checkpoint only what it needs is read again', async (t) => {
   const engine = await log(t);
   await append(engine, entry(1, 0), entry(2, 0), entry(3, 1), entry(4, 3), entry(5, 4));
@@ -192,20 +181,6 @@ test('behind the checkpoint of a peer only entries that say that they are chosen
   t.is(after.gap, null);
   t.deepEqual(after.replayed, ['state, retention', 'again 2 value 2 of 514', 'again 3 value 3 of 514', 'restored']);
   t.is(after.state.chosen_through, 3);
-});
-
-test('a damaged entry that a checkpoint replaced is no reason to refuse, a damaged state is', async (t) => {
-  const engine = await log(t);
-  const through = 20;
-  await append(engine, ...Array.from({ length: through }, (_, i) => entry(i + 1, i)));
-  const place = { instance: through, own_through: through, first_needed: 18, first_retained: 18 };
-  await new CheckpointStore(engine).write(GROUP, checkpoint(place));
-  const damaged = (instance: number): LogEngine => {
-    const recovery = { ...engine.recovery, corrupt: [{ segment: 1, offset: 64, group: GROUP, instance }] };
-    return Object.create(engine, { recovery: { value: recovery } });
-  };
-  t.is((await restored(damaged(17))).state.chosen_through, through);
-  for (const instance of [0, 2, 18]) await t.throwsAsync(restored(damaged(instance)), { code: 'LOG_CORRUPT' });
 });
 
 test('bytes too short for an entry are refused', (t) => {

@@ -41,6 +41,7 @@ export const RARE_PATHS: readonly string[] = [
   'all crash at once',
   'an election is won',
   'an instance is indexed again',
+  'damaged entries are fetched',
   'refused: NOT_MASTER',
   'refused: PROPOSE_FAST_REJECT',
   'refused: PROPOSE_TIMEOUT',

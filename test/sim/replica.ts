@@ -353,7 +353,9 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
 
   #informed(line: string): void {
     this.#world.trace(`${this.id} says: ${line}`);
-    if (/which its checkpoint needs/.test(line)) {
+    if (/which are damaged/.test(line)) {
+      this.#world.sometimes('damaged entries are fetched');
+    } else if (/which its checkpoint needs/.test(line)) {
       this.#world.sometimes(
         this.node === null ? 'a restart goes on fetching for its checkpoint' : 'a gap below a snapshot',
       );

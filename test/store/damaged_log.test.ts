@@ -70,6 +70,40 @@ test.serial('a store comes back as a voter after any damage of its log, and noth
   t.deepEqual(cluster.fatal, []);
 });
 
+test.serial('entries that are known to be chosen are fetched again, on two of three stores at once', async (t) => {
+  const cluster = await StoreCluster.start(t, { replicas: 3 });
+  const caller = new Caller(t, cluster);
+  const texts = Array.from({ length: 40 }, (_, i) => `item ${i}`);
+  for (const text of texts) await caller.add(0, [text]);
+  await cluster.close();
+  for (const [replica, instances] of [
+    [0, [20, 21, 25]],
+    [1, [18, 20]],
+  ] as const) {
+    for (const instance of instances) {
+      const { path, at } = await placeOf(logOf(cluster, replica), identityOf(replica), (record) => {
+        return record.kind === RecordKind.entry && record.group === 0 && record.instance === instance;
+      });
+      await flip(path, at);
+    }
+  }
+  await cluster.startAll();
+  const lines = cluster.lines.join('\n');
+  for (const line of [/0 INFO group 0: instances 20 to 21,/, /0 INFO .* 25 to 25,/, /1 INFO .* 18 to 18,/]) {
+    t.regex(lines, line);
+  }
+  for (const replica of [0, 1]) t.deepEqual(await setAside(cluster, replica), []);
+  // The third one goes: what was fetched is as good as any, also after another start.
+  await cluster.store(2).close();
+  const held = async (): Promise<string[]> => (await caller.getAll(0)).items.map(([, text]) => text);
+  t.deepEqual(await held(), texts);
+  await cluster.close();
+  cluster.lines.length = 0;
+  await cluster.startAll();
+  t.false(cluster.lines.some((line) => /damaged/.test(line)));
+  t.deepEqual(await held(), texts);
+});
+
 test.serial(
   'stores whose logs were all damaged wait, and form nothing; with their logs back all is there',
   async (t) => {

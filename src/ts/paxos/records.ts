@@ -19,7 +19,7 @@ const ENTRY_HEAD_BYTES = 16;
 const SLOT_PROMISE = 0;
 const SLOT_LONGEST_GRANT = 1;
 /** State records have slots below this; the checkpoint's is among them. */
-const SLOTS = 16;
+export const STATE_SLOTS = 16;
 
 /** Entries are replayed in portions of this size; in between others get their turn. */
 const REPLAY_BYTES = 1024 * 1024;
@@ -87,7 +87,7 @@ export interface Beginning {
   readonly checksum: Checksum;
 }
 
-/** Instances of a checkpoint that came from a peer whose entries are not in the log yet; they are chosen. */
+/** Instances that are chosen and whose entries are not in the log: of a checkpoint that came from a peer, or damaged. */
 export interface Gap {
   readonly from: number;
   readonly through: number;
@@ -104,7 +104,8 @@ export interface RestoredGroup {
 /**
  * Reads a group back: takes over the checkpoint, indexes again the instances that it needs, applies those above that are
  * known to be chosen, and returns what the core starts with. Rejects with LOG_CORRUPT if the checkpoint or a chosen
- * instance is damaged or missing: this replica must not vote for what it has forgotten.
+ * instance is damaged or missing: this replica must not vote for what it has forgotten. Whoever calls it has looked at what the
+ * log reports as damaged (`DamagedEntries`).
  */
 export async function restoreGroup(
   log: LogEngine,
@@ -113,7 +114,6 @@ export async function restoreGroup(
   { founders, checksum }: Beginning,
   replay: Replay,
 ): Promise<RestoredGroup> {
-  checkDamage(log, group, checkpoints.record(group)?.first_retained ?? 0);
   const { checkpoint, gap } = await restoreCheckpoint(log, checkpoints, group, replay);
   const instance = checkpoint?.record.instance ?? 0;
   const chain = new Chain(checksum, { instance, chain: checkpoint?.record.chain ?? 0 });
@@ -130,18 +130,36 @@ export async function restoreGroup(
   };
   const { chosen_through, entries } =
     gap === null ? await applyChosen(log, group, instance, apply) : { chosen_through: instance, entries: [] };
+  const { chain: link } = chain.end;
+  const core = { ...votesIn(log, group), chosen_through, chain: link, configurations: members.list, entries };
+  return { core: { ...core, known_through: chosen_through, retained_from: retainedFrom(checkpoint) }, checkpoint, gap };
+}
+
+/**
+ * What a group stands still with while `gap` is fetched: where its checkpoint is. Rejects with LOG_CORRUPT if that is damaged.
+ */
+export async function restoreBelowGap(
+  log: LogEngine,
+  checkpoints: CheckpointStore,
+  group: number,
+  founders: Configuration,
+  gap: Gap,
+): Promise<RestoredGroup> {
+  const checkpoint = await checkpoints.read(group);
+  checkpoints.truncate(group);
+  const { instance, chain } = checkpoint?.record ?? { instance: 0, chain: 0 };
+  const configurations = checkpoint === null ? [founders] : decodeConfigurations(checkpoint.payload.configurations);
+  const core = { ...votesIn(log, group), chosen_through: instance, chain, configurations, entries: [] };
+  return { core: { ...core, known_through: instance, retained_from: retainedFrom(checkpoint) }, checkpoint, gap };
+}
+
+function votesIn(log: LogEngine, group: number): Pick<Restored, 'promised' | 'longest_grant_ms'> {
   const longest = log.state(group, SLOT_LONGEST_GRANT);
-  const core = {
-    promised: promisedIn(log, group),
-    longest_grant_ms: longest === null ? 0 : readU64(longest),
-    chosen_through,
-    chain: chain.end.chain,
-    configurations: members.list,
-    known_through: chosen_through,
-    entries,
-    retained_from: checkpoint?.record.first_retained ?? 1,
-  };
-  return { core, checkpoint, gap };
+  return { promised: promisedIn(log, group), longest_grant_ms: longest === null ? 0 : readU64(longest) };
+}
+
+function retainedFrom(checkpoint: Checkpoint | null): number {
+  return checkpoint?.record.first_retained ?? 1;
 }
 
 /**
@@ -160,17 +178,6 @@ export async function restoreCheckpoint(
   const gap = checkpoint === null ? null : await reindexRetained(log, group, checkpoint, replay);
   if (checkpoint !== null && gap === null) replay.restored();
   return { checkpoint, gap };
-}
-
-function checkDamage(log: LogEngine, group: number, first_retained: number): void {
-  const damaged = log.recovery.corrupt.find((record) => {
-    // An entry that a durable checkpoint replaced; a slot might be any state.
-    const replaced = record.instance !== null && record.instance >= SLOTS && record.instance < first_retained;
-    return record.group === null || (record.group === group && !replaced);
-  });
-  if (damaged === undefined) return;
-  const place = `segment ${damaged.segment} offset ${damaged.offset}`;
-  throw new PhxError('LOG_CORRUPT', `group ${group}: a damaged record at ${place} may have held a vote`);
 }
 
 /** Hands the checkpoint over with the entries that it needs; returns those that are still missing, or null. */
@@ -221,7 +228,8 @@ async function applyChosen(
   return { chosen_through, entries: [...above.values()] };
 }
 
-async function* entriesFrom(
+/** The entries of a group with from <= instance <= through, in order. Rejects with LOG_CORRUPT. */
+export async function* entriesFrom(
   log: LogEngine,
   group: number,
   from: number,

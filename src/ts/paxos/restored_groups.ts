@@ -10,8 +10,16 @@ import type { Configuration } from './core/members.js';
 import type { Restored } from './core/state.js';
 import type { CoreOptions } from './core/types.js';
 import { commandsOf } from './core/value.js';
+import { DamagedEntries } from './damaged_entries.js';
 import { NO_ID } from './places.js';
-import { type CheckpointReplay, type Gap, type RestoredGroup, restoreCheckpoint, restoreGroup } from './records.js';
+import {
+  type CheckpointReplay,
+  type Gap,
+  type RestoredGroup,
+  restoreBelowGap,
+  restoreCheckpoint,
+  restoreGroup,
+} from './records.js';
 import type { Command, StateMachine } from './replicated_log.js';
 import type { Runtime } from './runtime.js';
 
@@ -32,15 +40,17 @@ export class RestoredGroups {
   readonly checkpointer: Checkpointer;
   /**
    * Groups whose state is not where their checkpoint is: they take no part until it is. After a start these are the ones whose
-   * checkpoint came from a peer and lacks entries.
+   * checkpoint came from a peer and lacks entries, and those with damaged entries.
    */
   readonly standing_still = new Map<number, Gap | null>();
   readonly #options: GroupsOptions;
+  readonly #damaged: DamagedEntries;
 
   private constructor(options: GroupsOptions) {
     const { log, stateMachine } = options;
     this.#options = options;
     this.checkpoints = new CheckpointStore(log);
+    this.#damaged = new DamagedEntries(log, this.checkpoints, options.founders.members.length);
     this.checkpointer = new Checkpointer({
       log,
       store: this.checkpoints,
@@ -71,6 +81,12 @@ export class RestoredGroups {
     return this.groups.map(({ chosen_through }) => chosen_through);
   }
 
+  /** Ids of members that may have what is missing here, as far as the log tells. */
+  membersToAsk(group: number): readonly number[] {
+    const members = this.at(group).configurations.at(-1)?.members ?? [];
+    return [...new Set([...members.map(({ id }) => id), ...this.#damaged.members(group)])];
+  }
+
   at(group: number): Group {
     const core = this.groups[group];
     assert(core !== undefined, 'the group exists');
@@ -78,8 +94,10 @@ export class RestoredGroups {
   }
 
   /** Reads a group as a start does. Rejects with LOG_CORRUPT and what the log fails with. */
-  restore(group: number): Promise<RestoredGroup> {
+  async restore(group: number): Promise<RestoredGroup> {
     const { log, founders } = this.#options;
+    const gap = await this.#damaged.gap(group);
+    if (gap !== null) return restoreBelowGap(log, this.checkpoints, group, founders, gap);
     return restoreGroup(
       log,
       this.checkpoints,

@@ -212,8 +212,11 @@ export class Snapshots {
   }
 
   #fill(group: number, standstill: Standstill, gap: Gap): void {
-    const { log, logger, send } = this.#parts;
-    const what = `instances ${gap.from} to ${gap.through}, which its checkpoint needs, are fetched`;
+    const { log, logger, restored, send } = this.#parts;
+    const checkpoint = restored.checkpoints.record(group);
+    const foreign = checkpoint !== null && gap.from > checkpoint.own_through && gap.through <= checkpoint.instance;
+    const why = foreign ? 'which its checkpoint needs' : 'which are damaged';
+    const what = `instances ${gap.from} to ${gap.through}, ${why}, are fetched`;
     logger.info(`group ${group}: ${what}; it takes no part until then`);
     standstill.phase = 'filling';
     standstill.backfill = new Backfill({
@@ -232,8 +235,7 @@ export class Snapshots {
   /** The member at another place that is asked after this one, null if there is none. */
   #sourceAfter(group: number, source: number | null): number | null {
     const { restored, place } = this.#parts;
-    const members = restored.at(group).configurations.at(-1)?.members ?? [];
-    const others = members.map(({ id }) => id).filter((id) => placeOf(id) !== place);
+    const others = restored.membersToAsk(group).filter((id) => placeOf(id) !== place);
     return others[(source === null ? 0 : others.indexOf(source) + 1) % others.length] ?? null;
   }
 
