@@ -38,6 +38,8 @@ export class Machine {
   damaged = false;
   /** How its replica forgot what it had said; null if it did not, or is a member worth as much as any again. */
   impaired: string | null = null;
+  /** A group of its replica stood still when it was last seen: then another disk must not be lost. */
+  stands_still = false;
   /** Its replica has voted. */
   voted = false;
   #votes = false;
@@ -113,6 +115,7 @@ export class Machine {
       }
     }
     this.#votes = votes;
+    this.stands_still = this.process?.standsStill ?? this.stands_still;
     if (this.impaired === null || this.process?.ready !== true) return;
     world.trace(`${this.id} is whole again`);
     world.sometimes(`whole again after: ${this.impaired}`);

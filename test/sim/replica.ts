@@ -74,6 +74,12 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     return this.alive && this.node?.votes === true;
   }
 
+  /** Whether one of its groups waits for its state; null while nobody knows. */
+  get standsStill(): boolean | null {
+    const { node } = this;
+    return node === null ? null : this.#applied.some((_, group) => node.status(group).stands_still);
+  }
+
   /** Whether it says that another replica may lose its disk. */
   get ready(): boolean {
     return this.votes && this.node?.obstacle === '';

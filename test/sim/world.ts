@@ -58,7 +58,7 @@ export class World {
   /** Only a minority may lose what it said, and not before the cluster has formed: that would never end. */
   mayLoseDisk(machine: Machine): boolean {
     const others = this.machines.filter((other) => other !== machine);
-    const impaired = others.filter((other) => other.damaged || other.impaired !== null).length;
+    const impaired = others.filter((other) => other.damaged || other.stands_still || other.impaired !== null).length;
     return this.machines.every(({ voted }) => voted) && 2 * (impaired + 1) < this.machines.length;
   }
 
