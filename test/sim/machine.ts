@@ -36,6 +36,8 @@ export class Machine {
   damaged = false;
   /** How its replica forgot what it had said; null if it did not, or is a member worth as much as any again. */
   impaired: string | null = null;
+  /** When last seen it lacked part of a state that others gave it: then it cannot make up for another one that is lost. */
+  incomplete = false;
   /** Its replica has voted. */
   voted = false;
   #votes = false;
@@ -100,6 +102,7 @@ export class Machine {
   watchVote(): void {
     const world = this.#world;
     const votes = this.process?.votes === true;
+    this.incomplete = this.process?.incomplete ?? this.incomplete;
     if (votes && !this.#votes) {
       this.voted = true;
       const birth = world.network.birthOf(this.id);

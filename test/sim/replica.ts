@@ -78,6 +78,14 @@ export class Replica implements Endpoint, FilesHost, StateMachine {
     return this.votes && this.node?.obstacle === '';
   }
 
+  /** Whether a group waits for its state; undefined while nobody can tell. */
+  get incomplete(): boolean | undefined {
+    const { node } = this;
+    return this.alive && node !== null
+      ? this.#world.checkers.some((_, group) => node.status(group).stands_still)
+      : undefined;
+  }
+
   /** What it reads may be damaged. */
   get damaged(): boolean {
     return this.#machine.damaged;
