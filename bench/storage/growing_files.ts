@@ -15,9 +15,9 @@ export class GrowingFiles implements LogFiles {
     return path.endsWith('.seg.new') ? new GrowingFile(file) : file;
   }
 
-  /** A file that was a segment before is emptied when it becomes the spare. */
-  open(path: string): Promise<LogFile> {
-    return path.endsWith('.seg.new') ? this.create(path) : this.files.open(path);
+  /** A file that was a segment before is emptied when it is opened to become the spare. */
+  async open(path: string): Promise<LogFile> {
+    return path.endsWith('.seg.old') ? new GrowingFile(await this.files.create(path)) : this.files.open(path);
   }
 
   makeFolder(folder: string): Promise<void> {

@@ -343,7 +343,7 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: 'wal/portable_recovery.js',
-        from: 'await file.write([unsure], scan.end - unsure.length);\n            await file.sync();',
+        from: 'await file.writable.write([unsure], scan.end - unsure.length);\n            await file.writable.sync();',
         to: ';',
       },
     ],
@@ -351,7 +351,11 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'recovery syncs what it read without writing it again',
     changes: [
-      { file: 'wal/portable_recovery.js', from: 'await file.write([unsure], scan.end - unsure.length);', to: ';' },
+      {
+        file: 'wal/portable_recovery.js',
+        from: 'await file.writable.write([unsure], scan.end - unsure.length);',
+        to: ';',
+      },
     ],
   },
   {
@@ -401,7 +405,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a segment is removed though something lives in it',
-    changes: [{ file: 'wal/contents.js', from: 'segment.live_records === 0 &&', to: 'segment.live_records <= 1 &&' }],
+    changes: [{ file: 'wal/contents.js', from: 'return live_records === 0 &&', to: 'return live_records <= 1 &&' }],
   },
 ];
 

@@ -55,7 +55,10 @@ export class World {
     return !this.healing && probability > 0 && this.random.chance(probability);
   }
 
-  /** Only a minority may lose what it said, and not before the cluster has formed: that would never end. */
+  /**
+   * Only a minority may lose what it said, and not before the cluster has formed: that would never end. One that still lacks part
+   * of a state counts, too: it takes no part, as /readyz says (docs/operations.md).
+   */
   mayLoseDisk(machine: Machine): boolean {
     const others = this.machines.filter((other) => other !== machine);
     const impaired = others.filter((other) => other.damaged || other.stands_still || other.impaired !== null).length;

@@ -112,6 +112,7 @@ fn failures_end_all_that_wait() {
     let faults = Arc::new(Faults::none());
     let (log, waiter) = open(options(temporary.path()), faults.clone());
     let log = log.unwrap();
+    waiter.settle(&log);
     faults.fail_on("sync", 0);
     let large = vec![7; 3000];
     let large: &[&[u8]] = &[&large];
