@@ -51,20 +51,21 @@ const COOKIES_COOKIE: u32 = (1 << 3) | BYTES;
 
 type Result<T> = std::result::Result<T, Malformed>;
 
-/// Scans a request: the envelope, and every item; those of another topic than `topic_id` are counted.
-pub fn scan_add_request(body: &[u8], topic_id: i32) -> Result<AddRequest> {
+/// Scans a request: the envelope, and every item; those of another topic than `topic_id` are counted. `shapes` is what
+/// was learned from requests before.
+pub fn scan_add_request(body: &[u8], topic_id: i32, shapes: &mut ItemShapes) -> Result<AddRequest> {
     let mut reader = Reader { rest: body, end: body.len(), trace: &mut Untraced };
     let mut request = AddRequest::default();
-    let mut items = Items { body, topic_id, last_bytes: 0, shape: None };
     while !reader.rest.is_empty() {
         match reader.tag()? {
             REQUEST_ITEMS => {
                 let item = reader.content()?;
-                let (start, end) = (item.at(), item.end);
+                let (item, start, end) = (item.rest, item.at(), item.end);
                 request.items += 1;
-                request.item_bytes += end - start;
-                match items.is_stranger(start, end) {
-                    Ok(stranger) => request.strangers += usize::from(stranger),
+                request.item_bytes += item.len();
+                let next_may_be_alike = request.items == 1 && end + item.len() < body.len();
+                match shapes.topic_of(item, next_may_be_alike) {
+                    Ok(topic) => request.strangers += usize::from(topic != topic_id),
                     Err(_) => request.malformed_item = request.malformed_item.or(Some(start)),
                 }
             }
@@ -78,35 +79,33 @@ pub fn scan_add_request(body: &[u8], topic_id: i32) -> Result<AddRequest> {
     Ok(request)
 }
 
-/// The items of a request, one after the other. Most are alike but for what they carry: one that has the shape of one
-/// before need not be taken apart.
-struct Items<'a> {
-    body: &'a [u8],
-    topic_id: i32,
+/// Items follow each other, and most are alike but for what they carry: one that has the shape of one before need not
+/// be taken apart.
+#[derive(Default)]
+pub struct ItemShapes {
     /// Length of the item before, 0 before the first.
     last_bytes: usize,
-    shape: Option<(ItemShape, bool)>,
+    /// The newest shape, and the topic of all items that have it.
+    shape: Option<(ItemShape, i32)>,
 }
 
-impl Items<'_> {
-    /// Whether the item belongs to another topic.
-    fn is_stranger(&mut self, start: usize, end: usize) -> Result<bool> {
-        let item = &self.body[start..end];
-        if let Some((shape, stranger)) = &self.shape
+impl ItemShapes {
+    /// Checks an item; the topic of its meta. Learns its shape if there are others of its length.
+    fn topic_of(&mut self, item: &[u8], next_may_be_alike: bool) -> Result<i32> {
+        if let Some((shape, topic)) = &self.shape
             && shape.fits(item)
         {
-            return Ok(*stranger);
+            return Ok(*topic);
         }
-        let next_may_be_alike = end + item.len() < self.body.len();
-        let repeats = item.len() == self.last_bytes || self.last_bytes == 0;
+        let repeats = item.len() == self.last_bytes || next_may_be_alike;
         self.last_bytes = item.len();
-        if !repeats || !next_may_be_alike || item.len() > SHAPE_BYTES_MAX {
-            return Ok(Reader { rest: item, end, trace: &mut Untraced }.item_topic()? != self.topic_id);
+        if !repeats || item.len() > SHAPE_BYTES_MAX {
+            return Reader { rest: item, end: item.len(), trace: &mut Untraced }.item_topic();
         }
-        let mut trace = LookedAt { start, mask: vec![0; item.len()] };
-        let stranger = Reader { rest: item, end, trace: &mut trace }.item_topic()? != self.topic_id;
-        self.shape = Some((ItemShape { mask: trace.mask, model: item.to_vec() }, stranger));
-        Ok(stranger)
+        let mut trace = LookedAt { mask: vec![0; item.len()] };
+        let topic = Reader { rest: item, end: item.len(), trace: &mut trace }.item_topic()?;
+        self.shape = Some((ItemShape { mask: trace.mask, model: item.to_vec() }, topic));
+        Ok(topic)
     }
 }
 
@@ -146,14 +145,12 @@ impl Trace for Untraced {
 
 /// The bits of an item that were looked at.
 struct LookedAt {
-    /// Of the item, in the body.
-    start: usize,
     mask: Vec<u8>,
 }
 
 impl Trace for LookedAt {
     fn looked_at(&mut self, start: usize, end: usize, mask: u8) {
-        self.mask[start - self.start..end - self.start].iter_mut().for_each(|bits| *bits |= mask);
+        self.mask[start..end].iter_mut().for_each(|bits| *bits |= mask);
     }
 }
 
@@ -346,6 +343,10 @@ impl<'a, T: Trace> Reader<'a, '_, T> {
 mod tests {
     use super::*;
 
+    fn scan(body: &[u8], topic_id: i32) -> Result<AddRequest> {
+        scan_add_request(body, topic_id, &mut ItemShapes::default())
+    }
+
     fn field(tag: u32, content: &[u8]) -> Vec<u8> {
         let mut bytes = varint(u64::from(tag));
         bytes.extend(varint(content.len() as u64));
@@ -385,19 +386,18 @@ mod tests {
         let item_bytes = items.iter().map(Vec::len).sum();
         let counts = AddRequest { items: 3, item_bytes, strangers: 1, ..AddRequest::default() };
         let expected = AddRequest { topic_id: 7, queue_id: 3, ..counts };
-        assert_eq!(scan_add_request(&body, 7), Ok(expected));
+        assert_eq!(scan(&body, 7), Ok(expected));
     }
 
     #[test]
     fn a_negative_queue_is_ten_bytes_long() {
         let body = number(REQUEST_QUEUE_ID, -2i64 as u64);
-        assert_eq!(scan_add_request(&body, 7).map(|scan| scan.queue_id), Ok(-2));
+        assert_eq!(scan(&body, 7).map(|scan| scan.queue_id), Ok(-2));
     }
 
     /// What the scan makes of a request if each item is taken apart.
     fn scan_one_by_one(items: &[Vec<u8>]) -> (usize, Option<usize>) {
-        let scans: Vec<_> =
-            items.iter().map(|item| scan_add_request(&request(std::slice::from_ref(item)), 7)).collect();
+        let scans: Vec<_> = items.iter().map(|item| scan(&request(std::slice::from_ref(item)), 7)).collect();
         let is_malformed = |scan: &Result<AddRequest>| scan.is_ok_and(|scan| scan.malformed_item.is_some());
         let strangers = scans.iter().flatten().map(|scan| scan.strangers).sum();
         (strangers, scans.iter().position(is_malformed))
@@ -412,28 +412,44 @@ mod tests {
                 let mut changed = model.clone();
                 changed[at] = byte;
                 let items = [model.clone(), model.clone(), changed, model.clone()];
-                let scan = scan_add_request(&request(&items), 7).unwrap();
+                let found = scan(&request(&items), 7).unwrap();
                 let (expected_strangers, expected_malformed) = scan_one_by_one(&items);
-                let place = scan.malformed_item.map(|_| 2);
-                assert_eq!((scan.strangers, place), (expected_strangers, expected_malformed), "byte {at} as {byte}");
+                let place = found.malformed_item.map(|_| 2);
+                assert_eq!((found.strangers, place), (expected_strangers, expected_malformed), "byte {at} as {byte}");
                 malformed += usize::from(place.is_some());
-                strangers += scan.strangers;
+                strangers += found.strangers;
             }
         }
         assert!(malformed > 100 && strangers > 100, "{malformed} malformed, {strangers} strangers");
     }
 
     #[test]
+    fn what_was_learned_from_one_request_judges_the_next_one_alike() {
+        let mut shapes = ItemShapes::default();
+        let model = item(7);
+        for at in 0..model.len() {
+            for byte in 0..=255 {
+                let mut changed = model.clone();
+                changed[at] = byte;
+                for one in [&model, &changed, &changed] {
+                    let body = request(std::slice::from_ref(one));
+                    assert_eq!(scan_add_request(&body, 7, &mut shapes), scan(&body, 7), "byte {at} as {byte}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_cut_and_every_flipped_byte_ends_in_order() {
         let body = request(&[item(7), item(7), item(7)]);
         for end in 0..body.len() {
-            let _ = scan_add_request(&body[..end], 7);
+            let _ = scan(&body[..end], 7);
         }
         for at in 0..body.len() {
             for bit in 0..8 {
                 let mut damaged = body.clone();
                 damaged[at] ^= 1 << bit;
-                let _ = scan_add_request(&damaged, 7);
+                let _ = scan(&damaged, 7);
             }
         }
     }
@@ -441,11 +457,11 @@ mod tests {
     #[test]
     fn what_is_no_protobuf_is_refused_where_it_stops_to_be() {
         let cut = field(REQUEST_ITEMS, &[0xff]);
-        let scan = scan_add_request(&cut, 7).map(|scan| (scan.items, scan.malformed_item));
-        assert_eq!(scan, Ok((1, Some(3))));
+        let found = scan(&cut, 7).map(|scan| (scan.items, scan.malformed_item));
+        assert_eq!(found, Ok((1, Some(3))));
         let nested = vec![0x0b; 200];
-        assert!(scan_add_request(&nested, 7).is_err());
-        assert_eq!(scan_add_request(&[0], 7), Err(Malformed { at: 0 }));
-        assert_eq!(scan_add_request(&[0x80; 11], 7), Err(Malformed { at: 0 }));
+        assert!(scan(&nested, 7).is_err());
+        assert_eq!(scan(&[0], 7), Err(Malformed { at: 0 }));
+        assert_eq!(scan(&[0x80; 11], 7), Err(Malformed { at: 0 }));
     }
 }

@@ -1,8 +1,14 @@
 //! The scanner of Add requests for the addon, as `src/ts/wal/native_binding.ts` declares it.
 
-use crate::add_request::scan_add_request;
+use crate::add_request::{ItemShapes, scan_add_request};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
+use std::cell::RefCell;
+
+thread_local! {
+    /// Requests of a producer are alike, too.
+    static SHAPES: RefCell<ItemShapes> = RefCell::default();
+}
 
 const NONE: i32 = -1;
 const RESULT_FIELDS: usize = 7;
@@ -16,7 +22,7 @@ pub fn scan_add_request_body(body: &[u8], own_topic_id: i32, mut result: Int32Ar
     if fields.len() < RESULT_FIELDS || body.len() > i32::MAX as usize {
         return Err(Error::from_reason("a result has 7 numbers, a body less than 2^31 bytes"));
     }
-    match scan_add_request(body, own_topic_id) {
+    match SHAPES.with_borrow_mut(|shapes| scan_add_request(body, own_topic_id, shapes)) {
         Err(malformed) => Ok(malformed.at as i32),
         Ok(scan) => {
             let malformed = scan.malformed_item.map_or(NONE, |start| start as i32);
