@@ -42,8 +42,9 @@ export function senderOf(receiver: Receiver, { place, birth, founder }: Sender, 
 /** Whether a message was for this member, or is one that it may hear whichever member of its place it was for: it binds nobody. */
 function isMeant(self: number, { to, message }: GroupMessage): boolean {
   const { type } = message;
-  // A member of before that knows none of those of now asks their predecessors, and has to hear that it is none any more.
-  if (self !== NO_ID) return to === self || (type === 'pre_vote' && placeOf(to) === placeOf(self));
+  // Who knows only members of before asks them for votes, and has to hear that it is none any more, or for what is chosen.
+  const asks = type === 'pre_vote' || type === 'fetch' || type === 'snapshot_fetch';
+  if (self !== NO_ID) return to === self || (asks && placeOf(to) === placeOf(self));
   const chosen = type === 'learn' || type === 'snapshot_offer' || type === 'snapshot_part';
   return chosen || type === 'accept' || type === 'heartbeat';
 }
