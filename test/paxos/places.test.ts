@@ -86,7 +86,7 @@ test('what was meant for another member is not heard', (t) => {
   t.is(heard(REPLACED, leader, said(2, 3, heartbeat), NO_ID), 2, 'who leads a learner may hear anyhow');
 });
 
-test('a member of before that knows only the predecessor of a member is heard when it asks for a vote or for what is chosen, and for nothing else', (t) => {
+test('who knows only the predecessor of a member is heard when it asks for a vote or for what is chosen, and for nothing else', (t) => {
   const founder = { place: 1, birth: OTHER, founder: true };
   const ask = { type: 'pre_vote', round: 1, chosen_through: 0 } as const;
   t.is(heard(REPLACED, founder, said(1, 3, ask), NEWCOMER), 1);
