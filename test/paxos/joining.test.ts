@@ -110,18 +110,24 @@ test.serial('a replica that lost its disk gets a vote of its own, and then anoth
   }
 });
 
+/** Ten groups, some of which have already replaced the member at place 3; returns where the folder of that one is. */
+async function joiningAt3(three: Cluster): Promise<string> {
+  three.groups = 10;
+  await three.start(...all);
+  await three.propose('one');
+  await three.stop(3);
+  const predecessor = `${three.folderOf(3)}.predecessor`;
+  renameSync(three.folderOf(3), predecessor);
+  await three.start(3);
+  await until(() => (/it is one in [1-9]\d* of 10 groups/.test(three.at(3).node.obstacle) ? true : undefined));
+  return predecessor;
+}
+
 test.serial(
   'a replica that is stopped while it joins goes on, and its predecessor is old when its folder is put back',
   async (t) => {
     const three = await cluster(t);
-    three.groups = 10;
-    await three.start(...all);
-    await three.propose('one');
-    await three.stop(3);
-    const predecessor = `${three.folderOf(3)}.predecessor`;
-    renameSync(three.folderOf(3), predecessor);
-    await three.start(3);
-    await until(() => (/it is one in [1-9]\d* of 10 groups/.test(three.at(3).node.obstacle) ? true : undefined));
+    const predecessor = await joiningAt3(three);
     t.is(three.at(3).node.votes, false);
     await three.stop(3);
     await three.propose('two');
@@ -143,14 +149,7 @@ test.serial(
 
 test.serial('a folder that some groups have replaced hears it from them, and gives up its vote in all', async (t) => {
   const three = await cluster(t);
-  three.groups = 10;
-  await three.start(...all);
-  await three.propose('one');
-  await three.stop(3);
-  const predecessor = `${three.folderOf(3)}.predecessor`;
-  renameSync(three.folderOf(3), predecessor);
-  await three.start(3);
-  await until(() => (/it is one in [1-9]\d* of 10 groups/.test(three.at(3).node.obstacle) ? true : undefined));
+  const predecessor = await joiningAt3(three);
   await three.stop(3);
   rmSync(three.folderOf(3), { recursive: true });
   renameSync(predecessor, three.folderOf(3));
